@@ -1,0 +1,228 @@
+"""The public schema of a table, and the only way in: a table that contradicts its schema never gets past here.
+
+Types, bounds and categories are public by declaration and never taken from data. Errors count rows and name
+columns; they never show a value.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import unicodedata
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import numpy as np
+import pandas as pd
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from services.errors import DataError
+
+MISSING_TOKENS = frozenset({"", "NA", "N/A", "NaN", "nan", "null", "NULL", "None", "<NA>"})
+MAX_CATEGORIES = 1000
+
+
+class _Column(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    missing: bool = False
+    """Whether a record may lack this value; what is missing is kept as information."""
+
+
+class Number(_Column):
+    """A real quantity in [min, max]; `step`, where declared, is the public grid it is recorded on."""
+
+    type: Literal["number"]
+    min: float = Field(allow_inf_nan=False)
+    max: float = Field(allow_inf_nan=False)
+    step: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.min >= self.max:
+            raise ValueError("min must lie below max")
+        return self
+
+
+class Integer(_Column):
+    """A whole quantity in [min, max]."""
+
+    type: Literal["integer"]
+    min: int = Field(ge=-(2**53), le=2**53)
+    max: int = Field(ge=-(2**53), le=2**53)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.min >= self.max:
+            raise ValueError("min must lie below max")
+        return self
+
+
+class Category(_Column):
+    """One of a public list of labels; a yes/no column is a category of two."""
+
+    type: Literal["category"]
+    categories: tuple[str, ...] = Field(min_length=1, max_length=MAX_CATEGORIES)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _labels_are_text(cls, values: Any) -> Any:
+        # YAML reads an unquoted 0, 1 or 2.5 as a number and yes/no as a boolean: the first is harmless, the
+        # second silently renames a category.
+        if isinstance(values, Mapping) and isinstance(values.get("categories"), list):
+            labels = values["categories"]
+            if any(isinstance(label, bool) for label in labels):
+                raise ValueError('quote yes, no, true and false in categories ("yes"): YAML takes them for booleans')
+            return {**values, "categories": [str(label) for label in labels]}
+        return values
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Self:
+        if len(set(self.categories)) != len(self.categories):
+            raise ValueError("categories must be distinct")
+        if any(not label.strip() for label in self.categories):
+            raise ValueError("a category is never blank: declare `missing: true` instead")
+        return self
+
+
+class Date(_Column):
+    """A calendar day in [min, max], ISO 8601."""
+
+    type: Literal["date"]
+    min: dt.date
+    max: dt.date
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.min >= self.max:
+            raise ValueError("min must lie before max")
+        return self
+
+
+class Text(_Column):
+    """Free text: recognised so that it can be refused in words that help."""
+
+    type: Literal["text"]
+
+    @model_validator(mode="after")
+    def _refused(self) -> Self:
+        raise ValueError(
+            "free text can carry names and cannot be synthesised safely: leave the column out, "
+            "or declare it as a category with a public list of labels"
+        )
+
+
+Column = Annotated[Number | Integer | Category | Date | Text, Field(discriminator="type")]
+Columns = dict[str, Column]
+
+
+class Identifier(BaseModel):
+    """The column that says which person a row is about, and the form in which two silos would write it alike."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    column: str
+    form: Literal["text", "integer"] = "text"
+
+    def canonical(self, values: pd.Series) -> pd.Series:
+        """Bring identifiers into the canonical form: NFKC, trimmed, case-folded text, or a bare integer.
+
+        Raises:
+            DataError: identifiers that are missing or repeated, or are not integers where those were declared.
+        """
+        text = values.map(_as_text).map(lambda v: unicodedata.normalize("NFKC", v).strip().casefold())
+        missing = int((text == "").sum())
+        if missing:
+            raise DataError(
+                f"{missing} of {len(text)} rows have no identifier in column {self.column!r}.",
+                fix="complete or remove these rows; the unit of the run is one row per person",
+            )
+        if self.form == "integer":
+            bare = text.str.fullmatch(r"[+-]?\d{1,18}")
+            if not bare.all():
+                raise DataError(
+                    f"{int((~bare).sum())} of {len(text)} identifiers in column {self.column!r} are not integers.",
+                    fix="declare `form: text` in the run specification, or repair these rows",
+                )
+            text = text.map(lambda v: str(int(v)))
+        repeated = int(text.duplicated(keep=False).sum())
+        if repeated:
+            raise DataError(
+                f"{repeated} of {len(text)} rows share their identifier (column {self.column!r}) with another row.",
+                fix="make it one row per person; mind that identifiers are compared trimmed and without case",
+            )
+        return text
+
+
+def read_columns(path: Path) -> pd.DataFrame:
+    """Read a CSV (as text) or Parquet table without interpreting it.
+
+    Raises:
+        DataError: the file is absent, unreadable, empty, or names a column twice.
+    """
+    try:
+        if path.suffix.lower() in {".parquet", ".pq"}:
+            table = pd.read_parquet(path)
+        else:
+            table = pd.read_csv(path, dtype=str, keep_default_na=False, na_filter=False, encoding="utf-8-sig")
+            # pandas renames a repeated heading to `x.1`: compare with the heading itself
+            header = pd.read_csv(path, dtype=str, header=None, nrows=1, na_filter=False, encoding="utf-8-sig")
+            table.columns = pd.Index([str(name).strip() for name in header.iloc[0]])
+    except FileNotFoundError:
+        raise DataError(f"there is no table at {path}", fix="set `data` to a CSV or Parquet file") from None
+    except (OSError, ValueError, pd.errors.ParserError) as error:
+        raise DataError(
+            f"the table at {path} cannot be read ({type(error).__name__})",
+            fix="give a UTF-8 CSV file with a heading line, or a Parquet file",
+        ) from error
+    repeated = sorted({str(c) for c in table.columns[table.columns.duplicated()]})
+    if repeated:
+        raise DataError(f"the table names these columns more than once: {', '.join(repeated)}")
+    if table.empty:
+        raise DataError(f"the table at {path} has no rows", fix="export it again; a silo joins with at least one row")
+    return table
+
+
+def read_table(path: Path, columns: Mapping[str, Column], identifier: Identifier | None) -> tuple[pd.Series, pd.DataFrame]:
+    """Read and check a silo's table.
+
+    Returns:
+        The canonical identifiers (row numbers where there is no identifier), and a table with exactly the
+        schema's columns in its order: float64 for numbers, Int64 for integers, `category` with the declared
+        categories for categories, datetime64[s] for dates; missing is NaN, NA or NaT. Other columns are dropped.
+
+    Raises:
+        DataError: every contradiction found, a line each, with counts and column names.
+    """
+    raw = read_columns(path)
+    wanted = [*([identifier.column] if identifier else []), *columns]
+    absent = [name for name in wanted if name not in raw.columns]
+    if absent:
+        raise DataError(
+            f"the table lacks {len(absent)} column(s) of the schema: {', '.join(absent)}",
+            fix="rename or add them, or ask for a run specification that matches your export",
+        )
+    ids = identifier.canonical(raw[identifier.column]) if identifier else pd.Series(raw.index.astype(str))
+    problems: list[str] = []
+    table = pd.DataFrame({name: _convert(raw[name], name, column, problems) for name, column in columns.items()})
+    if problems:
+        raise DataError(
+            "the table contradicts the schema:\n" + "\n".join(f"  - {p}" for p in problems),
+            fix="correct the export, or ask the coordinator for wider bounds; values are never clipped silently",
+        )
+    return ids.reset_index(drop=True), table.reset_index(drop=True)
+
+
+def conform(table: pd.DataFrame, columns: Mapping[str, Column]) -> pd.DataFrame:
+    """Bring a table that is already in memory into the canonical types of `read_table`.
+
+    Raises:
+        DataError: as `read_table`.
+    """
+    problems: list[str] = []
+    out = pd.DataFrame({name: _convert(table[name], name, column, problems) for name, column in columns.items()})
+    if problems:
+        raise DataError("the table contradicts the schema:\n" + "\n".join(f"  - {p}" for p in problems))
+    return out.reset_index(drop=True)
+
+
