@@ -80,7 +80,9 @@ class RunSpec(BaseModel):
                     raise ValueError(f"column {column!r} is declared by both {owners[column]} and {silo}")
                 owners[column] = silo
         if self.identifier and self.identifier.column in owners:
-            raise ValueError(f"the identifier {self.identifier.column!r} is never synthesised: take it out of the columns")
+            raise ValueError(
+                f"the identifier {self.identifier.column!r} is never synthesised: take it out of the columns"
+            )
         if unknown := [target for target in self.targets if target not in owners]:
             raise ValueError(f"targets name no declared column: {', '.join(unknown)}")
         return self

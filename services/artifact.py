@@ -15,7 +15,6 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
 from services.errors import InvalidArtifact
 
-FORMAT_VERSION = 1
 MAX_MANIFEST_BYTES = 1 << 20
 MAX_JSON_DEPTH = 16
 MAX_RECIPIENTS = 256
@@ -99,7 +98,7 @@ class Header(_Frozen):
         schema_hash: SHA-256 of the run specification that the sender agreed to; None before there is one.
     """
 
-    version: Literal[1] = FORMAT_VERSION
+    version: Literal[1] = 1
     federation: Name
     run: Name
     sender: Name

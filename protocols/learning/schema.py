@@ -183,7 +183,9 @@ def read_columns(path: Path) -> pd.DataFrame:
     return table
 
 
-def read_table(path: Path, columns: Mapping[str, Column], identifier: Identifier | None) -> tuple[pd.Series, pd.DataFrame]:
+def read_table(
+    path: Path, columns: Mapping[str, Column], identifier: Identifier | None
+) -> tuple[pd.Series, pd.DataFrame]:
     """Read and check a silo's table.
 
     Returns:
@@ -226,3 +228,77 @@ def conform(table: pd.DataFrame, columns: Mapping[str, Column]) -> pd.DataFrame:
     return out.reset_index(drop=True)
 
 
+def _as_text(value: object) -> str:
+    """A cell as text: 3.0 reads as 3, anything missing as the empty string."""
+    if value is None or value is pd.NA or value is pd.NaT:
+        return ""
+    if isinstance(value, float):
+        if np.isnan(value):
+            return ""
+        return str(int(value)) if value.is_integer() else repr(value)
+    text = str(value)
+    return "" if text.strip() in MISSING_TOKENS else text
+
+
+def _convert(values: pd.Series, name: str, column: Column, problems: list[str]) -> pd.Series:
+    """One column into its canonical type; what does not fit is counted in `problems`."""
+    out: pd.Series
+    if isinstance(column, Category):
+        out, missing = _convert_category(values, name, column, problems)
+    elif isinstance(column, Date):
+        out, missing = _convert_date(values, name, column, problems)
+    elif isinstance(column, Text):
+        raise DataError(f"column {name!r} is free text, which cannot be synthesised", fix="leave the column out")
+    else:
+        out, missing = _convert_number(values, name, column, problems)
+    if not column.missing:
+        _count(problems, name, missing, "are missing, which the schema does not allow")
+    out.index = values.index
+    return out
+
+
+def _convert_category(
+    values: pd.Series, name: str, column: Category, problems: list[str]
+) -> tuple[pd.Series, pd.Series]:
+    labels = set(column.categories)
+    # a declared category may itself be written "NA" or "None"
+    text = values.map(lambda v: v.strip() if isinstance(v, str) and v.strip() in labels else _as_text(v).strip())
+    missing = text == ""
+    unknown = ~missing & ~text.isin(labels)
+    _count(problems, name, unknown, "hold a category outside the schema")
+    known = text.where(~missing & ~unknown)
+    return pd.Series(pd.Categorical(known, categories=list(column.categories))), missing
+
+
+def _convert_date(values: pd.Series, name: str, column: Date, problems: list[str]) -> tuple[pd.Series, pd.Series]:
+    text = values.map(lambda v: v.date().isoformat() if isinstance(v, dt.datetime) else _as_text(v).strip())
+    missing = text == ""
+    days = pd.to_datetime(text.where(~missing), format="%Y-%m-%d", errors="coerce")
+    _count(problems, name, ~missing & days.isna(), "are not dates of the form YYYY-MM-DD")
+    outside = (days < pd.Timestamp(column.min)) | (days > pd.Timestamp(column.max))
+    _count(problems, name, outside, "lie outside the bounds")
+    return days.astype("datetime64[s]"), missing
+
+
+def _convert_number(
+    values: pd.Series, name: str, column: Number | Integer, problems: list[str]
+) -> tuple[pd.Series, pd.Series]:
+    if pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values):
+        missing = values.isna()
+        number = values.astype("float64")
+    else:
+        text = values.map(_as_text).str.strip()
+        missing = text == ""
+        number = pd.to_numeric(text.where(~missing), errors="coerce").astype("float64")
+    number = number.where(np.isfinite(number))
+    _count(problems, name, ~missing & number.isna(), "are not finite numbers")
+    _count(problems, name, (number < column.min) | (number > column.max), "lie outside the bounds")
+    if isinstance(column, Number):
+        return number, missing
+    _count(problems, name, number.notna() & (number != number.round()), "are not whole numbers")
+    return number.round().astype("Int64"), missing
+
+
+def _count(problems: list[str], name: str, bad: pd.Series, what: str) -> None:
+    if count := int(bad.fillna(value=False).sum()):
+        problems.append(f"column {name!r}: {count} of {len(bad)} values {what}")
