@@ -1,0 +1,46 @@
+"""Files that survive a power cut: written whole or not at all, private unless said otherwise."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from pathlib import Path
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the folder's entries (a rename, a link, a removal) durable."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_atomic(path: Path, content: bytes, mode: int = 0o600) -> None:
+    """Replace a file durably: a reader sees the old bytes or the new ones, never a mixture."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    temporary = path.parent / f".tmp-{secrets.token_hex(8)}"
+    try:
+        with temporary.open("xb") as out:
+            os.fchmod(out.fileno(), mode)
+            out.write(content)
+            out.flush()
+            os.fsync(out.fileno())
+        temporary.rename(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    sync_folder(path.parent)
+
+
+def private_folder(path: Path) -> Path:
+    """Make a folder that only its owner can enter; its parents too where they are missing."""
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path.chmod(0o700)
+    return path
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a folder and what is in it; fine when it is gone already."""
+    if path.exists():
+        shutil.rmtree(path)

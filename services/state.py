@@ -1,0 +1,208 @@
+"""One SQLite file per party: whatever must survive a crash, changed in transactions and by one process at a time.
+
+Rules:
+- What leaves is recorded before it leaves: a finished step and its sealed artifact are one transaction.
+- What arrives is recorded before it is acknowledged.
+- A second process with the same identity is refused by a lock on the file's folder.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from services.errors import StateError
+
+SCHEMA_VERSION = 1
+
+_SCHEMA = """
+CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE runs (
+  run TEXT PRIMARY KEY,
+  phase TEXT NOT NULL,
+  spec TEXT NOT NULL,           -- the run specification as offered, canonical JSON
+  coordinator TEXT NOT NULL,
+  created TEXT NOT NULL,
+  deadline TEXT NOT NULL,
+  detail TEXT NOT NULL DEFAULT '',
+  ended TEXT,
+  parties TEXT NOT NULL DEFAULT '{}',  -- party -> its public run key, as they join
+  progress TEXT NOT NULL DEFAULT '{}',
+  attempts INTEGER NOT NULL DEFAULT 0  -- crashes of the half outside an artifact
+);
+CREATE TABLE steps (run TEXT NOT NULL, step TEXT NOT NULL, finished TEXT NOT NULL, seconds REAL NOT NULL, PRIMARY KEY (run, step));
+CREATE TABLE outbox (
+  run TEXT NOT NULL, sequence INTEGER NOT NULL, digest TEXT NOT NULL, kind TEXT NOT NULL,
+  recipients TEXT NOT NULL,     -- names, a JSON list
+  body TEXT NOT NULL, bytes INTEGER NOT NULL, manifest BLOB NOT NULL,
+  sealed TEXT NOT NULL, sent TEXT,
+  PRIMARY KEY (run, sequence)
+);
+CREATE TABLE arrivals (
+  object TEXT PRIMARY KEY,      -- the manifest's key in the store
+  arrived TEXT NOT NULL, attempts INTEGER NOT NULL DEFAULT 0, outcome TEXT
+);
+CREATE TABLE inbox (
+  sender TEXT NOT NULL, run TEXT NOT NULL, sequence INTEGER NOT NULL,
+  digest TEXT NOT NULL, previous TEXT, kind TEXT NOT NULL, path TEXT,
+  state TEXT NOT NULL,          -- ready | handed | done | skipped | refused
+  handed INTEGER, attempts INTEGER NOT NULL DEFAULT 0, received TEXT NOT NULL,
+  PRIMARY KEY (sender, run, sequence)
+);
+CREATE TABLE quarantine (
+  id INTEGER PRIMARY KEY AUTOINCREMENT, at TEXT NOT NULL, object TEXT NOT NULL, reason TEXT NOT NULL, alarm INTEGER NOT NULL
+);
+"""
+
+Phase = Literal["offered", "queued", "joined", "running", "done", "failed", "declined", "cancelled"]
+LIVE: tuple[Phase, ...] = ("offered", "queued", "joined", "running")
+QUARANTINE_ROWS = 10_000
+
+
+def now_text(moment: datetime) -> str:
+    """A moment as the state file writes it: ISO 8601, UTC, microseconds."""
+    return moment.astimezone(UTC).isoformat(timespec="microseconds")
+
+
+class State:
+    """The state file of one party, shared by the threads of one process.
+
+    Args:
+        folder: the party's private folder; made with mode 0700.
+        writer: take the lock that makes this process the party; readers (status commands) do without.
+
+    Raises:
+        StateError: another process is this party, or the file was written by a newer version.
+    """
+
+    def __init__(self, folder: Path, *, writer: bool = True) -> None:
+        self.folder = folder
+        self.path = folder / "state.sqlite"
+        self._guard = threading.RLock()
+        self._lock_file: int | None = None
+        if writer:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            folder.chmod(0o700)
+            self._lock()
+        elif not self.path.exists():
+            raise StateError(f"there is no state in {folder}", fix="start the service once, or name the right --config")
+        self._db = sqlite3.connect(self.path, timeout=30, isolation_level=None, check_same_thread=False)
+        self._db.row_factory = sqlite3.Row
+        self._db.execute("PRAGMA synchronous=FULL")
+        self._db.execute("PRAGMA journal_mode=WAL" if writer else "PRAGMA query_only=ON")
+        self._migrate(writer=writer)
+
+    def _lock(self) -> None:
+        self._lock_file = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(self._lock_file)
+            raise StateError(
+                f"another process is already this party (lock on {self.folder})",
+                fix="stop it first; two agents with one identity would contradict each other",
+                kept="everything: this process changed nothing",
+            ) from None
+
+    def _migrate(self, *, writer: bool) -> None:
+        version = self._db.execute("PRAGMA user_version").fetchone()[0]
+        if version == 0 and writer:
+            with self.transaction():
+                for statement in _SCHEMA.split(";\n"):
+                    if statement.strip():
+                        self._db.execute(statement)
+                self._db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+        elif version > SCHEMA_VERSION:
+            raise StateError(
+                f"the state file has version {version}; this program knows {SCHEMA_VERSION}",
+                fix="install the newer program again; a downgrade would lose entries",
+            )
+
+    def close(self) -> None:
+        """Close the file and let another process be this party."""
+        with self._guard:
+            self._db.close()
+            if self._lock_file is not None:
+                os.close(self._lock_file)
+                self._lock_file = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All or nothing; transactions nest into the outermost one."""
+        with self._guard:
+            if self._db.in_transaction:
+                yield
+                return
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+            except BaseException:
+                self._db.execute("ROLLBACK")
+                raise
+            self._db.execute("COMMIT")
+
+    def write(self, statement: str, *values: Any) -> int:
+        """Run one change; returns how many rows it touched."""
+        with self.transaction():
+            return self._db.execute(statement, values).rowcount
+
+    def rows(self, query: str, *values: Any) -> Sequence[sqlite3.Row]:
+        """All rows of a query."""
+        with self._guard:
+            return self._db.execute(query, values).fetchall()
+
+    def row(self, query: str, *values: Any) -> sqlite3.Row | None:
+        """The first row of a query, if there is one."""
+        found = self.rows(query, *values)
+        return found[0] if found else None
+
+    # facts: small things remembered for life
+
+    def fact(self, name: str) -> Any:
+        """A remembered JSON value; None when there is none."""
+        found = self.row("SELECT value FROM facts WHERE name=?", name)
+        return json.loads(found["value"]) if found else None
+
+    def remember(self, name: str, value: Any) -> None:
+        """Remember a JSON value for life."""
+        self.write("INSERT OR REPLACE INTO facts VALUES (?, ?)", name, json.dumps(value))
+
+    # steps: what is finished is never computed again
+
+    def finished(self, run: str, step: str) -> bool:
+        """Whether this step of the run was finished before."""
+        return self.row("SELECT 1 FROM steps WHERE run=? AND step=?", run, step) is not None
+
+    def finish(self, run: str, step: str, at: datetime, seconds: float) -> None:
+        """Record a step as finished."""
+        self.write("INSERT INTO steps VALUES (?, ?, ?, ?)", run, step, now_text(at), seconds)
+
+    # quarantine
+
+    def quarantine(self, obj: str, reason: str, at: datetime, *, alarm: bool = False) -> None:
+        """Set an artifact aside with its reason; the oldest rows make room beyond QUARANTINE_ROWS."""
+        with self.transaction():
+            self.write(
+                "INSERT INTO quarantine (at, object, reason, alarm) VALUES (?,?,?,?)",
+                now_text(at),
+                obj,
+                reason,
+                int(alarm),
+            )
+            self.write(
+                "DELETE FROM quarantine WHERE id <= (SELECT max(id) FROM quarantine) - ? AND alarm=0", QUARANTINE_ROWS
+            )
