@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import importlib
-from typing import Literal, cast
+from collections.abc import Mapping
+from types import ModuleType
+from typing import Any, Literal, cast
 
+from pydantic import ValidationError
+
+from protocols.spec import RunSpec
+from services.config import check_config
 from services.contract import HalfFactory
 from services.errors import ConfigError
 
@@ -30,6 +36,34 @@ def half(name: str, role: Role) -> HalfFactory:
         ConfigError: there is no such protocol.
     """
     return cast(HalfFactory, importlib.import_module(f"{_package(name)}.{role}").half)
+
+
+def check_spec(value: Mapping[str, Any], where: str) -> RunSpec:
+    """A run specification that its protocol can run.
+
+    Raises:
+        ConfigError: every problem, with its key.
+    """
+    spec = check_config(value, RunSpec, where)
+    try:
+        _module(spec.protocol).check_spec(spec)
+    except ValidationError as error:
+        problems = [f"training.{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_url=False)]
+        raise ConfigError(f"{where} does not hold:\n" + "\n".join(f"  - {problem}" for problem in problems)) from error
+    return spec
+
+
+def unprotected(name: str) -> Mapping[str, str]:
+    """What leaves a silo without a privacy claim under this protocol: kinds, and the sentence a policy must repeat.
+
+    Raises:
+        ConfigError: there is no such protocol.
+    """
+    return cast(Mapping[str, str], _module(name).UNPROTECTED)
+
+
+def _module(name: str) -> ModuleType:
+    return importlib.import_module(_package(name))
 
 
 def _package(name: str) -> str:

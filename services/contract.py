@@ -39,6 +39,7 @@ class Context:
         workspace: a private folder (mode 0700) that outlives a crash and is destroyed with the run.
         data: the silo's table (CSV or Parquet); None at the coordinator.
         minimum_rows: the fewest common records this silo's policy accepts.
+        device: where to train: `auto`, `cpu` or `cuda`.
     """
 
     run: str
@@ -49,6 +50,7 @@ class Context:
     workspace: Path
     data: Path | None = None
     minimum_rows: int = 0
+    device: str = "auto"
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,10 @@ CREATE TABLE runs (
   progress TEXT NOT NULL DEFAULT '{}',
   attempts INTEGER NOT NULL DEFAULT 0  -- crashes of the half outside an artifact
 );
-CREATE TABLE steps (run TEXT NOT NULL, step TEXT NOT NULL, finished TEXT NOT NULL, seconds REAL NOT NULL, PRIMARY KEY (run, step));
+CREATE TABLE steps (
+  run TEXT NOT NULL, step TEXT NOT NULL, finished TEXT NOT NULL, seconds REAL NOT NULL,
+  PRIMARY KEY (run, step)
+);
 CREATE TABLE outbox (
   run TEXT NOT NULL, sequence INTEGER NOT NULL, digest TEXT NOT NULL, kind TEXT NOT NULL,
   recipients TEXT NOT NULL,     -- names, a JSON list
@@ -58,7 +61,8 @@ CREATE TABLE inbox (
   PRIMARY KEY (sender, run, sequence)
 );
 CREATE TABLE quarantine (
-  id INTEGER PRIMARY KEY AUTOINCREMENT, at TEXT NOT NULL, object TEXT NOT NULL, reason TEXT NOT NULL, alarm INTEGER NOT NULL
+  id INTEGER PRIMARY KEY AUTOINCREMENT, at TEXT NOT NULL, object TEXT NOT NULL,
+  reason TEXT NOT NULL, alarm INTEGER NOT NULL
 );
 """
 

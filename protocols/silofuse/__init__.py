@@ -1,1 +1,35 @@
 """SiloFuse (arXiv 2404.03299): vertical partition, private codes, one upload of latents, one latent diffusion."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from protocols.silofuse.messages import LATENTS, PSEUDONYMS
+from protocols.silofuse.parameters import Parameters
+from protocols.spec import RunSpec
+from services.errors import ConfigError
+
+UNPROTECTED: Mapping[str, str] = {
+    PSEUDONYMS: "keyed pseudonyms of identifiers: the coordinator sees set sizes and overlaps",
+    LATENTS: "codes of private rows without differential privacy: personal data for the coordinator's eyes",
+}
+"""What leaves a silo without a privacy claim, and the sentence that its policy must repeat to let it."""
+
+
+def check_spec(spec: RunSpec) -> None:
+    """Refuse a specification that this protocol cannot run.
+
+    Raises:
+        ConfigError: what is missing, and how to say it.
+        pydantic.ValidationError: the protocol's own parameters are off.
+    """
+    Parameters.model_validate(spec.training)
+    if spec.identifier is None:
+        raise ConfigError(
+            "SiloFuse aligns the silos' rows, so the run specification must name the `identifier` column",
+            fix="add `identifier: {column: ..., form: text}`",
+        )
+    if len(spec.silos) < 2:
+        raise ConfigError("SiloFuse needs at least two silos", fix="add the others under `silos`")
+    if empty := [silo for silo, part in spec.silos.items() if not part.columns]:
+        raise ConfigError(f"these silos declare no columns: {', '.join(empty)}", fix="declare what each one brings")

@@ -1,0 +1,126 @@
+"""The coordinator's half of SiloFuse: the common order, one latent diffusion, and a slice of its samples for each silo."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from protocols.learning.alignment import intersect, read_pseudonyms
+from protocols.learning.diffusion import Diffusion, train
+from protocols.learning.tensors import TensorSpec, read_tensors, write_tensors
+from protocols.silofuse.messages import LATENTS, MAX_WIDTH, ORDER, PSEUDONYMS, SLICE
+from protocols.silofuse.parameters import Parameters
+from protocols.spec import parse_spec
+from services.artifact import Derived
+from services.contract import Context, Done, Failed, Message, ProgressCallback, Received, Step, Work
+from services.errors import InvalidArtifact
+
+MINIMUM_COMMON = 10  # fewer records than that are no training set, whatever the silos' policies say
+
+
+class Coordinator:
+    """See `services.contract.Half`.
+
+    Args:
+        context: the run as the coordinator knows it.
+    """
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._spec = parse_spec(context.spec)
+        self._parameters = Parameters.model_validate(self._spec.training)
+        self._pseudonyms: dict[str, Received] = {}
+        self._latents: dict[str, Received] = {}
+        self._training_rows = 0
+
+    def begin(self) -> Iterator[Step]:
+        """Wait: the silos speak first."""
+        yield from ()
+
+    def receive(self, artifact: Received) -> Iterator[Step]:
+        """See `services.contract.Half.receive`."""
+        if artifact.sender not in self._context.silos:
+            raise InvalidArtifact(f"{artifact.sender} takes no part in the run")
+        if artifact.kind == PSEUDONYMS and artifact.sender not in self._pseudonyms:
+            read_pseudonyms(artifact.path.read_bytes())
+            self._pseudonyms[artifact.sender] = artifact
+            if len(self._pseudonyms) == len(self._context.silos):
+                yield from self._align()
+        elif artifact.kind == LATENTS and artifact.sender not in self._latents and self._training_rows:
+            self._read_latents(artifact)
+            self._latents[artifact.sender] = artifact
+            if len(self._latents) == len(self._context.silos):
+                yield from self._learn()
+        else:
+            raise InvalidArtifact(f"{artifact.sender} has no {artifact.kind} to send now")
+
+    def deadline(self, name: str) -> Iterator[Step]:
+        """See `services.contract.Half.deadline`."""
+        what, received = ("codes", self._latents) if self._training_rows else ("pseudonyms", self._pseudonyms)
+        awaited = [silo for silo in self._context.silos if silo not in received]
+        yield Failed(
+            f"the {name}'s deadline passed: {', '.join(awaited)} still awaited for their {what}"
+            if awaited
+            else f"the {name}'s deadline passed during training"
+        )
+
+    # alignment
+
+    def _align(self) -> Iterator[Step]:
+        sets = {silo: read_pseudonyms(self._pseudonyms[silo].path.read_bytes()) for silo in self._context.silos}
+        orders = intersect(sets, self._spec.holdout)
+        held_out = next(iter(orders.values())).held_out
+        self._training_rows = int((~held_out).sum())
+        if self._training_rows < MINIMUM_COMMON:
+            yield Failed(f"the silos have fewer than {MINIMUM_COMMON} training records in common")
+            return
+        release = Derived(digests=tuple(self._pseudonyms[silo].digest for silo in self._context.silos))
+
+        def message(silo: str) -> Message:
+            path = self._context.workspace / f"order-{silo}.safetensors"
+            write_tensors(path, {"places": orders[silo].places, "held_out": held_out.astype(np.uint8)})
+            return Message(ORDER, path, release)
+
+        for silo in self._context.silos:
+            yield Work(f"order.{silo}", lambda _, silo=silo: message(silo), to=(silo,))  # type: ignore[misc]
+
+    # learning
+
+    def _read_latents(self, artifact: Received) -> npt.NDArray[np.float32]:
+        spec = TensorSpec("float32", (self._training_rows, None), MAX_WIDTH)
+        return read_tensors(artifact.path, {"latents": spec})["latents"]
+
+    def _learn(self) -> Iterator[Step]:
+        yield Work("diffusion", self._train)
+        yield Work("sampling", self._sample)
+        release = Derived(digests=tuple(self._latents[silo].digest for silo in self._context.silos))
+        for silo in self._context.silos:
+            message = Message(SLICE, self._slice(silo), release)
+            yield Work(f"slice.{silo}", lambda _, message=message: message, to=(silo,))  # type: ignore[misc]
+        yield Done()
+
+    def _train(self, progress: ProgressCallback) -> None:
+        latents = np.concatenate([self._read_latents(self._latents[silo]) for silo in self._context.silos], axis=1)
+        workspace = self._context.workspace
+        model = train(
+            latents, self._parameters, progress, checkpoint=workspace / "checkpoint", device=self._context.device
+        )
+        model.save(workspace / "diffusion")
+
+    def _sample(self, progress: ProgressCallback) -> None:
+        model = Diffusion.load(self._context.workspace / "diffusion", device=self._context.device)
+        samples = model.sample(self._spec.rows, progress)
+        start = 0
+        for silo in self._context.silos:
+            stop = start + self._read_latents(self._latents[silo]).shape[1]
+            write_tensors(self._slice(silo), {"latents": np.ascontiguousarray(samples[:, start:stop])})
+            start = stop
+
+    def _slice(self, silo: str) -> Path:
+        return self._context.workspace / f"slice-{silo}.safetensors"
+
+
+half = Coordinator

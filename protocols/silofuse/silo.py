@@ -1,0 +1,191 @@
+"""A silo's half of SiloFuse: pseudonyms, codes of the common training rows, and private decoding of the slice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pandas as pd
+import structlog
+
+from protocols.learning.alignment import (
+    MAX_RECORDS,
+    SECRET_BYTES,
+    Order,
+    check_order,
+    make_secret,
+    pseudonyms,
+)
+from protocols.learning.schema import conform, read_table
+from protocols.learning.tensors import TensorSpec, read_tensors, write_tensors
+from protocols.silofuse import UNPROTECTED
+from protocols.silofuse.autoencoder import Autoencoder
+from protocols.silofuse.messages import LATENTS, ORDER, PSEUDONYMS, SECRET, SLICE
+from protocols.silofuse.report import write_report
+from protocols.spec import parse_spec
+from services.artifact import NoData, Unprotected
+from services.contract import Context, Done, Failed, Message, ProgressCallback, Received, Step, Work
+from services.errors import ConfigError, DataError, InvalidArtifact
+from services.files import write_atomic
+
+_log = structlog.get_logger()
+
+
+class Silo:
+    """See `services.contract.Half`.
+
+    Args:
+        context: the run as this silo knows it; its data file is read once, into the workspace.
+    """
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._spec = parse_spec(context.spec)
+        self._columns = self._spec.silos[context.me].columns
+        self._keeper = context.silos[0]  # who makes the alignment secret
+        self._seen: set[str] = set()
+        self._handlers: dict[tuple[str, str], Callable[[Received], Iterator[Step]]] = {
+            (SECRET, self._keeper): self._take_secret,
+            (ORDER, context.coordinator): self._take_order,
+            (SLICE, context.coordinator): self._take_slice,
+        }
+
+    def begin(self) -> Iterator[Step]:
+        """Make the secret, where that is this silo's part."""
+        if self._context.me == self._keeper:
+            yield Work("secret", self._make_secret, to=self._context.silos[1:])
+            yield from self._pseudonymise()
+
+    def receive(self, artifact: Received) -> Iterator[Step]:
+        """See `services.contract.Half.receive`."""
+        handler = self._handlers.get((artifact.kind, artifact.sender))
+        if handler is None or artifact.kind in self._seen:
+            raise InvalidArtifact(f"{artifact.sender} has no {artifact.kind} to send to this silo now")
+        yield from handler(artifact)
+
+    def deadline(self, name: str) -> Iterator[Step]:
+        """See `services.contract.Half.deadline`."""
+        awaited = {
+            "the alignment secret": (self._keeper, SECRET),
+            "the common order": (self._context.coordinator, ORDER),
+            "the synthetic codes": (self._context.coordinator, SLICE),
+        }
+        for what, (who, kind) in awaited.items():
+            if kind not in self._seen and who != self._context.me:
+                yield Failed(f"the {name}'s deadline passed: {who} was awaited for {what}")
+                return
+
+    # alignment
+
+    def _make_secret(self, _: ProgressCallback) -> Message:
+        path = self._context.workspace / "secret"
+        if not path.exists():
+            write_atomic(path, make_secret())
+        return Message(SECRET, path, NoData())
+
+    def _take_secret(self, artifact: Received) -> Iterator[Step]:
+        secret = artifact.path.read_bytes()
+        if len(secret) != SECRET_BYTES:
+            raise InvalidArtifact("the alignment secret has a wrong length")
+        write_atomic(self._context.workspace / "secret", secret)
+        self._seen.add(SECRET)
+        yield from self._pseudonymise()
+
+    def _pseudonymise(self) -> Iterator[Step]:
+        yield Work("pseudonyms", self._pseudonyms, to=(self._context.coordinator,))
+
+    def _pseudonyms(self, progress: ProgressCallback) -> Message:
+        if self._context.data is None:
+            raise ConfigError("the agent has no table", fix="set `data` in its configuration")
+        progress("align", 0, 2, None)
+        ids, table = read_table(self._context.data, self._columns, self._spec.identifier)
+        secret = (self._context.workspace / "secret").read_bytes()
+        progress("align", 1, 2, None)
+        found, rows = pseudonyms(secret, self._context.run, ids.tolist())
+        # a snapshot in pseudonym order: a later change of the export must not shift the common order
+        table.iloc[rows].to_parquet(self._context.workspace / "table.parquet", index=False)
+        progress("align", 2, 2, None)
+        return Message(PSEUDONYMS, found.tobytes(), Unprotected(reason=UNPROTECTED[PSEUDONYMS]))
+
+    def _take_order(self, artifact: Received) -> Iterator[Step]:
+        read = read_tensors(
+            artifact.path,
+            {
+                "places": TensorSpec("int64", (None,), MAX_RECORDS),
+                "held_out": TensorSpec("uint8", (None,), MAX_RECORDS),
+            },
+        )
+        if read["places"].shape != read["held_out"].shape:
+            raise InvalidArtifact("the common order is malformed")
+        order = Order(read["places"], read["held_out"].astype(np.bool_))
+        table = self._table()
+        check_order(order, len(table))
+        self._seen.add(ORDER)
+        self._order = order
+        training = int((~order.held_out).sum())
+        if training < self._context.minimum_rows:
+            yield Failed(
+                f"the silos have {training} training records in common, "
+                f"and this silo's policy wants at least {self._context.minimum_rows}"
+            )
+            return
+        yield Work("latents", self._encode, to=(self._context.coordinator,))
+
+    def _table(self) -> pd.DataFrame:
+        return conform(pd.read_parquet(self._context.workspace / "table.parquet"), self._columns)
+
+    def _split(self) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """Training and held-out rows of the common records."""
+        common = self._table().iloc[self._order.places]
+        train, held_out = common[~self._order.held_out], common[self._order.held_out]
+        return train.reset_index(drop=True), held_out.reset_index(drop=True)
+
+    # learning
+
+    def _encode(self, progress: ProgressCallback) -> Message:
+        folder = self._context.workspace / "autoencoder"
+        train, _ = self._split()
+        progress("autoencoder", 0, 3, None)
+        # the secret codebooks and rotation are drawn once: a restart must not upload other codes of the same rows
+        if not folder.exists():
+            Autoencoder.fit(train, self._columns).save(folder)
+        progress("autoencoder", 1, 3, None)
+        latents = Autoencoder.load(folder, self._columns).encode(train)
+        progress("autoencoder", 2, 3, None)
+        path = self._context.workspace / "latents.safetensors"
+        write_tensors(path, {"latents": latents})
+        progress("autoencoder", 3, 3, None)
+        return Message(LATENTS, path, Unprotected(reason=UNPROTECTED[LATENTS]))
+
+    def _take_slice(self, artifact: Received) -> Iterator[Step]:
+        if ORDER not in self._seen:
+            raise InvalidArtifact("synthetic codes came before this silo sent any")
+        autoencoder = Autoencoder.load(self._context.workspace / "autoencoder", self._columns)
+        read_tensors(artifact.path, {"latents": TensorSpec("float32", (self._spec.rows, autoencoder.width))})
+        self._seen.add(SLICE)
+        outputs = {name: self._context.workspace / name for name in ("synthetic.parquet", "synthetic.csv")}
+        yield Work("decode", lambda progress: self._decode(artifact, progress))
+        if write_report.available():
+            yield Work("report", self._report)
+            outputs |= {name: self._context.workspace / name for name in ("report.json", "report.html")}
+        else:
+            _log.warning("no report: the `evaluation` extra is not installed", run=self._context.run)
+        yield Done(outputs)
+
+    def _decode(self, artifact: Received, progress: ProgressCallback) -> None:
+        progress("decode", 0, 1, None)
+        autoencoder = Autoencoder.load(self._context.workspace / "autoencoder", self._columns)
+        latents = read_tensors(artifact.path, {"latents": TensorSpec("float32", (self._spec.rows, autoencoder.width))})
+        synthetic = autoencoder.decode(latents["latents"])
+        synthetic.to_parquet(self._context.workspace / "synthetic.parquet", index=False)
+        synthetic.to_csv(self._context.workspace / "synthetic.csv", index=False)
+        progress("decode", 1, 1, None)
+
+    def _report(self, progress: ProgressCallback) -> None:
+        train, held_out = self._split()
+        synthetic = conform(pd.read_parquet(self._context.workspace / "synthetic.parquet"), self._columns)
+        latents = Autoencoder.load(self._context.workspace / "autoencoder", self._columns).encode(train)
+        write_report(self._context, self._spec, train, held_out, synthetic, latents, progress)
+
+
+half = Silo

@@ -1,0 +1,114 @@
+"""The life of a running party: one thread on the wire, one at work, and the state file between them.
+
+The wire's thread never computes and the worker's never waits for a server, so training neither starves the
+connection nor is starved by it. Whatever fails for a while is tried again with growing pauses and said once.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from collections.abc import Callable
+
+import structlog
+
+from services.courier import TRANSIENT, Courier, Pace
+from services.errors import SilokitError
+from services.host import Desk, Host
+from services.runs import ENDINGS
+from services.state import State
+from services.trust import Trust
+
+IDLE = 0.1  # seconds between two looks at the bus
+RECONCILE_EVERY = 15.0  # seconds between two listings of the store
+_log = structlog.get_logger()
+
+
+class Party:
+    """A coordinator or a silo, running.
+
+    Args:
+        state: its state.
+        courier: its door.
+        trust: what it believes about the others.
+        host: what runs its halves.
+        desk: the program's side of a run's life.
+    """
+
+    def __init__(self, state: State, courier: Courier, trust: Trust, host: Host, desk: Desk) -> None:
+        self.state = state
+        self.courier = courier
+        self.trust = trust
+        self.host = host
+        self.desk = desk
+        self._stop = threading.Event()
+        self._listed = 0.0
+        self._paces: dict[str, Pace] = {}
+
+    def stop(self) -> None:
+        """Ask both threads to end; training unwinds at its next report of progress."""
+        self._stop.set()
+        self.host.stop()
+
+    def run(self) -> None:
+        """Serve until `stop`; the calling thread does the work."""
+        wire = threading.Thread(target=self._wire, name="wire")
+        wire.start()
+        try:
+            while not self._stop.is_set():
+                if not self._try("work", lambda: self.host.work_once(self.desk)):
+                    self._stop.wait(IDLE)
+        finally:
+            self._stop.set()
+            wire.join()
+
+    def exchange(self) -> bool:
+        """One round on the wire: send, hear, list when it is time, accept; returns whether anything moved."""
+        moved = self._try("deliver", self.courier.deliver)
+        moved += self._try("hear", self.courier.hear)
+        if time.monotonic() - self._listed >= RECONCILE_EVERY and self._try("list", self.look_again):
+            self._listed = time.monotonic()
+        moved += self._try("accept", self.courier.accept)
+        if moved:
+            marks = ",".join("?" * len(ENDINGS))
+            for row in self.state.rows(
+                f"SELECT DISTINCT run FROM inbox WHERE state='ready' AND kind IN ({marks})",
+                *sorted(ENDINGS),
+            ):
+                self.host.interrupt(row["run"])
+        return bool(moved)
+
+    def look_again(self) -> bool:
+        """Look for a new roster and for artifacts whose notices were lost.
+
+        Raises:
+            StoreError: the store does not answer.
+        """
+        self.trust.refresh()
+        self.courier.reconcile()
+        return True
+
+    def _wire(self) -> None:
+        while not self._stop.is_set():
+            if not self.exchange():
+                self._stop.wait(IDLE)
+
+    def _try(self, name: str, task: Callable[[], int]) -> int:
+        """Run one task unless it failed a moment ago; nothing that fails for a while ends the party."""
+        pace = self._paces.setdefault(name, Pace())
+        if not pace.due():
+            return 0
+        try:
+            done = task()
+        except TRANSIENT as error:
+            _log.warning("waits", task=name, reason=error.what)
+        except SilokitError as error:
+            _log.error("failed", task=name, reason=error.what)
+        except (OSError, sqlite3.OperationalError) as error:
+            _log.error("waits", task=name, reason=f"{type(error).__name__}: {error}")
+        else:
+            pace.worked()
+            return int(done)
+        pace.failed()
+        return 0
