@@ -1,0 +1,139 @@
+"""The coordinator's side of a run's life: offer it, wait for every silo, begin it, and tell everybody how it ended."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+import structlog
+
+import protocols
+from services.contract import Received
+from services.errors import InvalidArtifact, TrustError
+from services.runs import (
+    CANCEL,
+    DECLINE,
+    DONE,
+    FAILED,
+    JOIN,
+    OFFER,
+    Ending,
+    Join,
+    Offer,
+    Run,
+    UnknownRun,
+    hear,
+    say,
+)  # fmt: skip
+from services.state import LIVE
+from services.trust import sealing_keys
+from services.wiring import Assembly
+
+LAST_WORDS = timedelta(days=1)
+"""How long after a run's deadline its last message may still be read."""
+_log = structlog.get_logger()
+
+
+class CoordinatorDesk:
+    """See `services.host.Desk`.
+
+    Args:
+        parts: the coordinator's parts.
+    """
+
+    def __init__(self, parts: Assembly) -> None:
+        self._parts = parts
+        self._book = parts.book
+        self._me = parts.identity.name
+
+    # what the consortium's people say
+
+    def submit(self, value: Mapping[str, Any]) -> str:
+        """Offer a run to its silos; returns its identifier.
+
+        Raises:
+            ConfigError: the specification cannot be run.
+            TrustError: a silo is no member, or the roster has expired.
+        """
+        spec = protocols.check_spec(value, "the run specification")
+        self._parts.trust.refresh()
+        recipients = sealing_keys(self._parts.trust, tuple(spec.silos))
+        now = self._parts.clock()
+        run = f"{spec.name[:40]}-{now:%Y%m%d}-{secrets.token_hex(4)}"
+        self._book.open(run, spec.model_dump(mode="json"), self._me, now, now + spec.deadline)
+        key = self._parts.keys.make(run)
+        self._book.admit(run, self._me, key.hex)
+        opened = self._book.get(run)
+        offer = Offer(spec=dict(opened.spec), deadline=opened.deadline, run_key=key.hex)
+        self._parts.courier.send(
+            run, "offer", say(OFFER, offer), recipients, expires=opened.deadline, schema_hash=opened.spec_hash
+        )
+        _log.info("run offered", run=run, protocol=spec.protocol, silos=list(spec.silos))
+        return run
+
+    def cancel(self, run: str) -> str:
+        """End a run at every party.
+
+        Raises:
+            UnknownRun: there is no such run, or it has ended.
+        """
+        found = self._book.get(run)
+        if not self._book.move(run, "cancelled", "cancelled by the consortium", self._parts.clock()):
+            raise UnknownRun(f"run {run} has ended already ({found.phase})")
+        self._parts.host.interrupt(run)
+        return f"{run} is cancelled"
+
+    # what others say
+
+    def control(self, run: str, artifact: Received) -> None:
+        """See `services.host.Desk.control`."""
+        known = self._book.find(run)
+        if known is None or artifact.sender not in known.silos:
+            raise InvalidArtifact(f"{artifact.sender} takes no part in this run")
+        if artifact.kind == JOIN:
+            self._book.admit(run, artifact.sender, hear(artifact.path, Join).run_key)
+            _log.info("joined", run=run, silo=artifact.sender)
+        elif artifact.kind == DONE:
+            _log.info("silo done", run=run, silo=artifact.sender)
+        elif artifact.kind in {DECLINE, FAILED}:
+            hear(artifact.path, Ending)
+            verb = "declined the run" if artifact.kind == DECLINE else "could not go on"
+            if self._book.move(run, "failed", f"{artifact.sender} {verb}", self._parts.clock()):
+                self._parts.host.interrupt(run)
+                _log.warning("run failed", run=run, silo=artifact.sender, reason=verb)
+        else:
+            raise InvalidArtifact(f"{artifact.sender} may not say {artifact.kind} in this run")
+
+    # what time brings
+
+    def tick(self) -> None:
+        """See `services.host.Desk.tick`."""
+        for run in self._book.all():
+            try:
+                if run.phase == "offered":
+                    self._gather(run)
+                elif run.phase not in LIVE and not self._parts.state.finished(run.run, "ending"):
+                    self._tell_end(run)
+            except TrustError as error:
+                _log.warning("waits", run=run.run, reason=error.what)
+
+    def _gather(self, run: Run) -> None:
+        if not run.awaited():
+            self._book.move(run.run, "running", only=("offered",))
+            _log.info("run begins", run=run.run)
+        elif self._parts.clock() > run.deadline:
+            reason = f"the deadline passed: {', '.join(run.awaited())} had not joined"
+            self._book.move(run.run, "failed", reason, self._parts.clock())
+
+    def _tell_end(self, run: Run) -> None:
+        if run.phase == "done":  # each silo ends by its own half
+            self._parts.state.finish(run.run, "ending", self._parts.clock(), 0.0)
+            return
+        kind = CANCEL if run.phase == "cancelled" else FAILED
+        self._parts.courier.send(
+            *(run.run, "ending", say(kind, Ending(reason=run.detail[:500]))),
+            sealing_keys(self._parts.trust, run.silos),
+            expires=run.deadline + LAST_WORDS, schema_hash=run.spec_hash,
+        )  # fmt: skip

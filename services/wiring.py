@@ -1,0 +1,205 @@
+"""Puts a party together: its configuration, the ports it names, and everything that stands on them.
+
+The only place that knows which implementation stands behind a port.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.functional_validators import AfterValidator
+
+from services.artifact import Name
+from services.bus import EventBus
+from services.bus.sqlite import SqliteBus
+from services.contract import Context, HalfFactory
+from services.courier import Courier, Door, Guard
+from services.errors import ConfigError, TrustError
+from services.files import private_folder
+from services.host import Desk, Host
+from services.keys import Identity, VerifyKey
+from services.party import Party
+from services.runs import Run, RunBook, RunKeys
+from services.state import State
+from services.store import ObjectStore
+from services.store.folder import FolderStore
+from services.trust import RESERVED_NAMES, RosterTrust
+
+ROOT_FILE = "root.hex"
+
+Clock = Callable[[], datetime]
+
+
+def wall_clock() -> datetime:
+    """The present, in UTC."""
+    return datetime.now(UTC)
+
+
+def _not_reserved(name: str) -> str:
+    if name in RESERVED_NAMES:
+        raise ValueError(f"{name!r} is a folder of the store: choose another name")
+    return name
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class StoreConfig(_Part):
+    """Where sealed artifacts lie."""
+
+    folder: Path = Field(description="a folder that every party of the federation reaches")
+
+
+class BusConfig(_Part):
+    """Where notices are queued."""
+
+    sqlite: Path = Field(description="an SQLite file that every party of the federation reaches")
+
+
+class PartyConfig(_Part):
+    """What both programs are told in their configuration file; relative paths start at that file."""
+
+    federation: Name = Field(description="the federation's name")
+    name: Annotated[Name, AfterValidator(_not_reserved)] = Field(description="this party's name in the federation")
+    home: Path = Field(default=Path("state"), description="private folder for keys and state; one per party")
+    outputs: Path = Field(default=Path("outputs"), description="where results go, a folder per run")
+    store: StoreConfig
+    bus: BusConfig
+    device: str = Field(default="auto", pattern="^(auto|cpu|cuda(:[0-9]+)?)$", description="where to train")
+
+    def located(self, base: Path) -> PartyConfig:
+        """The same configuration with every path made absolute from `base`."""
+        return self.model_copy(
+            update={
+                "home": base / self.home,
+                "outputs": base / self.outputs,
+                "store": StoreConfig(folder=base / self.store.folder),
+                "bus": BusConfig(sqlite=base / self.bus.sqlite),
+            }
+        )
+
+
+def open_store(config: StoreConfig) -> ObjectStore:
+    """The object store that a configuration names.
+
+    Raises:
+        StoreError: it cannot be used.
+    """
+    return FolderStore(config.folder)
+
+
+def open_bus(config: BusConfig, me: str) -> EventBus:
+    """The event bus that a configuration names.
+
+    Raises:
+        BusError: it cannot be used.
+    """
+    return SqliteBus(config.sqlite, me)
+
+
+def load_identity(config: PartyConfig) -> Identity:
+    """The party's keys.
+
+    Raises:
+        TrustError: there are none, or they are another party's.
+    """
+    identity = Identity.load(config.home / "keys")
+    if identity.name != config.name:
+        raise ConfigError(
+            f"the keys in {config.home} belong to {identity.name}, the configuration says {config.name}",
+            fix="name the party as its keys do, or point `home` at its own folder",
+        )
+    return identity
+
+
+def pin_root(config: PartyConfig, root: VerifyKey) -> None:
+    """Pin the consortium's root for life.
+
+    Raises:
+        TrustError: another root was pinned before.
+    """
+    path = private_folder(config.home) / ROOT_FILE
+    if path.exists() and load_root(config) != root:
+        raise TrustError(
+            "another root key is pinned already",
+            fix=f"if the consortium really has a new root, remove {path} by hand and enrol again",
+            kept="the pinned root stays in force",
+        )
+    path.write_text(root.hex, encoding="ascii")
+
+
+def load_root(config: PartyConfig) -> VerifyKey:
+    """The pinned root.
+
+    Raises:
+        TrustError: the party has not been admitted yet.
+    """
+    try:
+        return VerifyKey((config.home / ROOT_FILE).read_text(encoding="ascii").strip())
+    except (OSError, ValueError):
+        raise TrustError(
+            "this party has not been admitted to a federation yet",
+            fix="send the enrolment request, then run `enroll --admission FILE`",
+        ) from None
+
+
+@dataclass(frozen=True)
+class Assembly:
+    """A party's parts, standing on each other."""
+
+    identity: Identity
+    state: State
+    book: RunBook
+    keys: RunKeys
+    trust: RosterTrust
+    courier: Courier
+    host: Host
+    clock: Clock
+
+    def party(self, desk: Desk) -> Party:
+        """The party, ready to run."""
+        return Party(self.state, self.courier, self.trust, self.host, desk)
+
+
+def assemble(
+    *,
+    config: PartyConfig,
+    root: VerifyKey,
+    identity: Identity,
+    store: ObjectStore,
+    bus: EventBus,
+    guard: Guard,
+    load: Callable[[str], HalfFactory],
+    context: Callable[[Run, Path], Context],
+    clock: Clock = wall_clock,
+) -> Assembly:
+    """Stand a party's parts on each other.
+
+    Args:
+        config: located configuration; its ports are not opened here.
+        root: the pinned root key.
+        identity: the party's keys.
+        store: the federation's store.
+        bus: the federation's bus, as this party.
+        guard: what may leave.
+        load: finds the factory of a protocol's half for this party's role.
+        context: makes what a half may know about a run.
+        clock: the present.
+
+    Raises:
+        StateError: another process is this party.
+    """
+    state = State(config.home)
+    keys = RunKeys(config.home / "run-keys")
+    trust = RosterTrust(config.federation, root, state, store, clock)
+    courier = Courier(state, Door(config.federation, identity, store, bus, trust), keys.find, guard, clock)
+    host = Host(
+        state=state, courier=courier, keys=keys, load=load, context=context, outputs=config.outputs, clock=clock
+    )  # fmt: skip
+    return Assembly(identity, state, RunBook(state), keys, trust, courier, host, clock)

@@ -1,0 +1,236 @@
+"""A silo's side of a run's life: look at offers, ask policy, people and data, join, and say how it ended.
+
+What a silo says outside about a refusal is one sentence whatever its reason: reasons can tell about private rows.
+One run at a time; others wait in the order of their offers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+import structlog
+from pydantic import ValidationError
+
+import protocols
+from protocols.spec import parse_spec
+from services.contract import Message, Received
+from services.errors import ConfigError, InvalidArtifact, PolicyRefusal, SilokitError, TrustError
+from services.runs import (
+    CANCEL,
+    DECLINE,
+    DONE,
+    FAILED,
+    JOIN,
+    OFFER,
+    Ending,
+    Join,
+    Offer,
+    Run,
+    UnknownRun,
+    hear,
+    say,
+)  # fmt: skip
+from services.state import LIVE
+from services.trust import sealing_keys
+from services.wiring import Assembly
+from silo_agent.policy import TABLE, Policy
+from silo_agent.product import keep_table
+
+LAST_WORDS = timedelta(days=1)
+"""How long after a run's deadline its last message may still be read."""
+_REFUSED = "the silo cannot take part or go on; its operators know more"
+_log = structlog.get_logger()
+
+
+class SiloDesk:
+    """See `services.host.Desk`.
+
+    Args:
+        parts: the silo's parts.
+        policy: reads the policy as it stands now, so that a change needs no restart.
+        check_data: raises DataError or ConfigError when this silo's table does not fit a run.
+        outputs: where products of other silos are kept.
+    """
+
+    def __init__(
+        self, parts: Assembly, policy: Callable[[], Policy], check_data: Callable[[Run], None], outputs: Path
+    ) -> None:
+        self._parts = parts
+        self._book = parts.book
+        self._policy = policy
+        self._check_data = check_data
+        self._outputs = outputs
+        self._me = parts.identity.name
+
+    # what others say
+
+    def control(self, run: str, artifact: Received) -> None:
+        """See `services.host.Desk.control`."""
+        if artifact.kind == OFFER:
+            self._take_offer(run, artifact)
+            return
+        known = self._book.get(run)
+        if artifact.kind == TABLE and artifact.sender in known.silos:
+            keep_table(artifact, known, self._outputs / run)
+        elif artifact.kind == JOIN and artifact.sender in known.silos:
+            self._book.admit(run, artifact.sender, hear(artifact.path, Join).run_key)
+        elif artifact.kind in {FAILED, CANCEL} and artifact.sender == known.coordinator:
+            phase = "failed" if artifact.kind == FAILED else "cancelled"
+            reason = hear(artifact.path, Ending).reason
+            if self._book.move(run, phase, reason, self._parts.clock()):  # type: ignore[arg-type]  # a Phase
+                self._parts.host.interrupt(run)
+                _log.info("run ended by the coordinator", run=run, phase=phase, reason=reason)
+            self._said(run)
+        else:
+            raise InvalidArtifact(f"{artifact.sender} may not say {artifact.kind} in this run")
+
+    def _take_offer(self, run: str, artifact: Received) -> None:
+        if artifact.sender != self._parts.trust.coordinator:
+            raise InvalidArtifact(f"{artifact.sender} is not the coordinator and cannot offer runs")
+        offer = hear(artifact.path, Offer)
+        try:
+            spec = parse_spec(offer.spec)
+        except ValidationError as error:
+            raise InvalidArtifact("the offered run specification is malformed") from error
+        if self._me not in spec.silos:
+            raise InvalidArtifact("the offered run is not for this silo")
+        self._book.open(run, offer.spec, artifact.sender, self._parts.clock(), offer.deadline)
+        self._book.admit(run, artifact.sender, offer.run_key)
+        _log.info("run offered", run=run, protocol=spec.protocol, silos=list(spec.silos))
+
+    # what time brings
+
+    def tick(self) -> None:
+        """See `services.host.Desk.tick`."""
+        for run in self._book.all():
+            try:
+                if run.phase in {"offered", "queued"}:
+                    self._consider(run)
+                elif run.phase == "joined":
+                    self._start(run)
+                elif run.phase not in LIVE and not self._parts.state.finished(run.run, "ending"):
+                    self._tell_end(run)
+            except TrustError as error:
+                _log.warning("waits", run=run.run, reason=error.what)
+
+    def _consider(self, run: Run) -> None:
+        if self._expired(run):
+            return
+        try:
+            self._policy().check_run(run.protocol, protocols.unprotected(run.protocol))
+        except (PolicyRefusal, ConfigError) as error:
+            self._refuse(run, error)
+            return
+        if self._policy().approval == "manual" and not self._parts.state.fact(f"approved:{run.run}"):
+            self._wait(run, "offered", f"waits for `silo-agent approve {run.run}`")
+            return
+        if busy := self._book.live("joined", "running"):
+            self._wait(run, "queued", f"waits for run {busy[0].run} to end: one run at a time")
+            return
+        try:
+            self._check_data(run)
+        except SilokitError as error:
+            self._refuse(run, error)
+            return
+        self._join(run)
+
+    def _wait(self, run: Run, phase: str, why: str) -> None:
+        if (run.phase, run.detail) != (phase, why):
+            self._book.move(run.run, phase, why)  # type: ignore[arg-type]  # a Phase
+            _log.info("run waits", run=run.run, reason=why)
+
+    def _join(self, run: Run) -> None:
+        key = self._parts.keys.make(run.run)
+        others = tuple(silo for silo in run.silos if silo != self._me)
+        self._parts.courier.send(
+            *(run.run, "join", say(JOIN, Join(run_key=key.hex))),
+            sealing_keys(self._parts.trust, (run.coordinator, *others)),
+            expires=run.deadline, schema_hash=run.spec_hash,
+        )  # fmt: skip
+        self._book.admit(run.run, self._me, key.hex)
+        self._book.move(run.run, "joined")
+        _log.info("joined", run=run.run)
+
+    def _start(self, run: Run) -> None:
+        if not run.awaited():
+            self._book.move(run.run, "running", only=("joined",))
+            _log.info("run begins", run=run.run)
+        else:
+            self._expired(run)
+
+    def _expired(self, run: Run) -> bool:
+        if self._parts.clock() <= run.deadline:
+            return False
+        awaited = f": {', '.join(run.awaited())} had not joined" if run.phase == "joined" else ""
+        self._book.move(run.run, "failed", f"the run's deadline passed{awaited}", self._parts.clock())
+        return True
+
+    def _refuse(self, run: Run, error: SilokitError) -> None:
+        _log.warning("run declined", run=run.run, reason=error.what)
+        self._book.move(run.run, "declined", str(error), self._parts.clock())
+
+    def _tell_end(self, run: Run) -> None:
+        if run.phase == "cancelled":
+            self._said(run.run)
+            return
+        kind = {"done": DONE, "failed": FAILED, "declined": DECLINE}[run.phase]
+        self._parts.courier.send(
+            *(run.run, "ending", say(kind, None if kind == DONE else Ending(reason=_REFUSED))),
+            sealing_keys(self._parts.trust, (run.coordinator,)),
+            expires=run.deadline + LAST_WORDS, schema_hash=run.spec_hash,
+        )  # fmt: skip
+
+    def _said(self, run: str) -> None:
+        if not self._parts.state.finished(run, "ending"):
+            self._parts.state.finish(run, "ending", self._parts.clock(), 0.0)
+
+    # what the silo's people say
+
+    def approve(self, run: str) -> str:
+        """Let a run begin that waits for a person.
+
+        Raises:
+            UnknownRun: no such run waits.
+        """
+        found = self._waiting(run)
+        self._parts.state.remember(f"approved:{found.run}", value=True)
+        return f"{run} is approved"
+
+    def decline(self, run: str) -> str:
+        """Refuse a run, or leave one that has not ended.
+
+        Raises:
+            UnknownRun: there is no such run.
+        """
+        found = self._book.get(run)
+        if not self._book.move(run, "declined", "declined by this silo's operators", self._parts.clock()):
+            raise UnknownRun(f"run {run} has ended already ({found.phase})")
+        self._parts.host.interrupt(run)
+        return f"{run} is declined"
+
+    def release(self, run: str, message: Message, to: tuple[str, ...]) -> str:
+        """Send this silo's synthetic columns to recipients that its policy names.
+
+        Raises:
+            PolicyRefusal: the policy names one of them not.
+            UnknownRun: the run is unknown or not done.
+        """
+        found = self._book.get(run)
+        if found.phase != "done":
+            raise UnknownRun(f"run {run} is {found.phase}: there is nothing to release")
+        if strangers := sorted(set(to) - set(found.silos)):
+            raise PolicyRefusal(f"{', '.join(strangers)} took no part in run {run}")
+        for recipient in to:
+            self._parts.courier.send(
+                *(run, f"release.{recipient}", message, sealing_keys(self._parts.trust, (recipient,))),
+                expires=self._parts.clock() + timedelta(days=30), schema_hash=found.spec_hash,
+            )  # fmt: skip
+        return f"released to {', '.join(to)}"
+
+    def _waiting(self, run: str) -> Run:
+        found = self._book.get(run)
+        if found.phase not in {"offered", "queued"}:
+            raise UnknownRun(f"run {run} is {found.phase}: it does not wait for approval")
+        return found

@@ -1,0 +1,78 @@
+"""The silo's own word: what may be run, what may leave, and who may have it. No hub ever writes this file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from services.artifact import Name, Spend, Unprotected
+from services.contract import Message
+from services.errors import PolicyRefusal
+
+TABLE = "product.table"
+TABLE_REASON = "synthetic columns without differential privacy: they can resemble real people"
+
+
+class Policy(BaseModel):
+    """What this silo allows.
+
+    Attributes:
+        protocols: protocols that may run here.
+        unprotected: what may leave without a privacy claim: a kind of artifact, and the sentence that says what
+            that means; the sentence must be the protocol's own, word for word, so that nobody agrees unread.
+        minimum_rows: the fewest common training records that a run may have.
+        approval: whether a person approves each run (`silo-agent approve RUN`).
+        release_to: members that this silo's synthetic columns may be released to.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    protocols: tuple[str, ...] = Field(default=(), description="protocols that may run here")
+    unprotected: dict[str, str] = Field(
+        default_factory=dict, description="kinds that may leave without a privacy claim, each with its sentence"
+    )
+    minimum_rows: int = Field(default=100, ge=2, description="the fewest common training records of a run")
+    approval: Literal["manual", "automatic"] = Field(default="manual", description="whether a person approves runs")
+    release_to: tuple[Name, ...] = Field(default=(), description="members that synthetic columns may go to")
+
+    def check_run(self, protocol: str, needs: Mapping[str, str]) -> None:
+        """Refuse a run before anything is computed for it.
+
+        Args:
+            protocol: the run's protocol.
+            needs: what leaves unprotected under it, and each kind's sentence.
+
+        Raises:
+            PolicyRefusal: the protocol, or something that it must send, is not allowed.
+        """
+        if protocol not in self.protocols:
+            raise PolicyRefusal(
+                f"the policy does not allow the protocol {protocol!r}", fix="add it under `protocols` if you agree"
+            )
+        for kind, sentence in needs.items():
+            self._check_unprotected(kind, sentence)
+
+    def check_message(self, message: Message, recipients: Sequence[str]) -> None:
+        """Refuse an artifact that may not leave.
+
+        Raises:
+            PolicyRefusal: its release is not allowed, or not to these recipients.
+        """
+        if isinstance(message.release, Spend):
+            raise PolicyRefusal("a privacy budget cannot be spent: this version keeps no ledger")
+        if isinstance(message.release, Unprotected):
+            self._check_unprotected(message.kind, message.release.reason)
+        if message.kind == TABLE and (others := sorted(set(recipients) - set(self.release_to))):
+            raise PolicyRefusal(
+                f"the policy does not release synthetic columns to {', '.join(others)}",
+                fix="add them under `release_to` if you agree",
+            )
+
+    def _check_unprotected(self, kind: str, sentence: str) -> None:
+        if self.unprotected.get(kind) != sentence:
+            raise PolicyRefusal(
+                f"the policy does not let {kind!r} leave unprotected",
+                fix=f'if you agree, write under `unprotected`:  {kind}: "{sentence}"',
+            )
