@@ -14,7 +14,7 @@ from collections.abc import Callable
 import structlog
 
 from services.courier import TRANSIENT, Courier, Pace
-from services.errors import SilokitError
+from services.errors import SilokitError, StateError
 from services.host import Desk, Host
 from services.runs import ENDINGS
 from services.state import State
@@ -52,7 +52,13 @@ class Party:
         self.host.stop()
 
     def run(self) -> None:
-        """Serve until `stop`; the calling thread does the work."""
+        """Serve until `stop`; the calling thread does the work.
+
+        Raises:
+            StateError: the store knows more of this party than its state does.
+        """
+        while not self._stop.is_set() and not self._try("look back", self._look_back):
+            self._stop.wait(IDLE)
         wire = threading.Thread(target=self._wire, name="wire")
         wire.start()
         try:
@@ -89,6 +95,12 @@ class Party:
         self.courier.reconcile()
         return True
 
+    def _look_back(self) -> bool:
+        self.courier.check_own_past()
+        self.look_again()
+        _log.info("ready", me=self.courier.me, coordinator=self.trust.coordinator)
+        return True
+
     def _wire(self) -> None:
         while not self._stop.is_set():
             if not self.exchange():
@@ -103,6 +115,8 @@ class Party:
             done = task()
         except TRANSIENT as error:
             _log.warning("waits", task=name, reason=error.what)
+        except StateError:
+            raise
         except SilokitError as error:
             _log.error("failed", task=name, reason=error.what)
         except (OSError, sqlite3.OperationalError) as error:

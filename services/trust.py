@@ -101,6 +101,29 @@ def roster_key(federation: str, version: int) -> str:
     return f"{federation}/roster/{version:010d}.roster"
 
 
+def newest_roster(store: ObjectStore, federation: str, root: VerifyKey) -> Roster:
+    """The newest roster in the store that the root signed, expired or not.
+
+    Raises:
+        TrustError: there is none.
+        StoreError: the store does not answer.
+    """
+    for key in _published(store, federation, above=0):
+        try:
+            return read_roster(store.read(key, MAX_ROSTER_BYTES), root)
+        except TrustError as error:
+            _log.warning("roster refused", object=key, reason=error.what)
+    raise TrustError(
+        "the store holds no roster that the pinned root signed", fix="check that it is the federation's store"
+    )
+
+
+def _published(store: ObjectStore, federation: str, above: int) -> list[str]:
+    """Keys of rosters above a version, newest first: a forged newer one must not hide a true older one."""
+    keys = [key for key in store.list(f"{federation}/roster/") if _ROSTER_KEY.fullmatch(key)]
+    return sorted((key for key in keys if key > roster_key(federation, above)), reverse=True)
+
+
 class RosterTrust:
     """`Trust` by signed rosters in the object store.
 
@@ -172,10 +195,8 @@ class RosterTrust:
     def refresh(self) -> None:
         """See `Trust.refresh`."""
         try:
-            keys = [key for key in self._store.list(f"{self._federation}/roster/") if _ROSTER_KEY.fullmatch(key)]
-            known = roster_key(self._federation, self._roster.version) if self._roster else ""
-            # the newest that verifies wins: a forged newer one must not hide a true older one
-            for key in sorted((key for key in keys if key > known), reverse=True):
+            known = self._roster.version if self._roster else 0
+            for key in _published(self._store, self._federation, above=known):
                 if self._try(key):
                     return
         except SilokitError as error:
@@ -184,7 +205,7 @@ class RosterTrust:
     def _try(self, key: str) -> bool:
         try:
             self.believe(self._store.read(key, MAX_ROSTER_BYTES))
-        except (TrustError, InvalidArtifact) as error:
+        except TrustError as error:
             _log.warning("roster refused", object=key, reason=error.what)
             return False
         return True

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.functional_validators import AfterValidator
@@ -24,8 +24,8 @@ from services.files import private_folder
 from services.host import Desk, Host
 from services.keys import Identity, VerifyKey
 from services.party import Party
-from services.runs import Run, RunBook, RunKeys
-from services.state import State
+from services.runs import Run, RunBook, RunKeys, UnknownRun
+from services.state import LIVE, State
 from services.store import ObjectStore
 from services.store.folder import FolderStore
 from services.trust import RESERVED_NAMES, RosterTrust
@@ -73,7 +73,7 @@ class PartyConfig(_Part):
     bus: BusConfig
     device: str = Field(default="auto", pattern="^(auto|cpu|cuda(:[0-9]+)?)$", description="where to train")
 
-    def located(self, base: Path) -> PartyConfig:
+    def located(self, base: Path) -> Self:
         """The same configuration with every path made absolute from `base`."""
         return self.model_copy(
             update={
@@ -165,6 +165,20 @@ class Assembly:
     def party(self, desk: Desk) -> Party:
         """The party, ready to run."""
         return Party(self.state, self.courier, self.trust, self.host, desk)
+
+    def purge(self, run: str) -> str:
+        """Delete what this party published for a run that has ended, and destroy its run key.
+
+        Raises:
+            UnknownRun: there is no such run, or it has not ended.
+            StoreError: the store does not answer.
+        """
+        found = self.book.get(run)
+        if found.phase in LIVE:
+            raise UnknownRun(f"run {run} is {found.phase}", fix="cancel or decline it first")
+        self.keys.destroy(run)
+        count = self.courier.purge(run)
+        return f"{count} objects of run {run} are deleted, its run key is destroyed; results in `outputs` stay"
 
 
 def assemble(

@@ -92,7 +92,7 @@ def join_tables(me: str, spec: Mapping[str, Any], folder: Path, target: Path) ->
 
 
 def _read(path: Path, spec: RunSpec, silo: str) -> pd.DataFrame:
-    from protocols.learning.schema import read_table  # noqa: PLC0415 - pandas only when there is a table
+    from protocols.learning.table import read_table  # noqa: PLC0415 - pandas only when there is a table
 
     _, table = read_table(path, spec.silos[silo].columns, None)
     if len(table) != spec.rows:

@@ -16,7 +16,7 @@ from protocols.learning.alignment import (
     make_secret,
     pseudonyms,
 )
-from protocols.learning.schema import conform, read_table
+from protocols.learning.table import conform, read_table
 from protocols.learning.tensors import TensorSpec, read_tensors, write_tensors
 from protocols.silofuse import UNPROTECTED
 from protocols.silofuse.autoencoder import Autoencoder

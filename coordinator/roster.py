@@ -1,0 +1,109 @@
+"""The consortium's keeping of its roster: founding, admitting, renewing. Every version is signed by the root key.
+
+The root key lies beside the coordinator's own keys. Whoever holds it decides who is a member: keep a copy offline.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+from coordinator.settings import CoordinatorConfig
+from services.enrolment import read_limited, read_request, write_admission
+from services.errors import TrustError
+from services.files import write_atomic
+from services.keys import Identity, PublicIdentity, SigningKey, fingerprint, load_signing, save_private
+from services.trust import Roster, read_roster, roster_key, sign_roster
+from services.wiring import open_store, pin_root, wall_clock
+
+_ROSTER_FILE = "roster.json"
+
+
+def found(config: CoordinatorConfig) -> str:
+    """Make the coordinator's keys, the root key and the first roster; returns the root's fingerprint.
+
+    Raises:
+        TrustError: there are keys already.
+    """
+    identity = Identity.create(config.home / "keys", config.name)
+    root = SigningKey.generate()
+    save_private(config.home / "root.key", root)
+    pin_root(config, root.public)
+    _publish(config, {identity.name: identity.public}, version=1)
+    return fingerprint(root.public.raw)
+
+
+def root_fingerprint(config: CoordinatorConfig) -> str:
+    """The fingerprint that silos compare before they pin the root."""
+    return fingerprint(_root(config).public.raw)
+
+
+def members(config: CoordinatorConfig) -> Roster:
+    """The roster as it was published last.
+
+    Raises:
+        TrustError: there is none, or it was tampered with.
+    """
+    return read_roster(read_limited(config.home / _ROSTER_FILE), _root(config).public)
+
+
+def admit(config: CoordinatorConfig, request: PublicIdentity, admission: Path) -> Roster:
+    """Take a silo into the roster, publish it, and write the silo's admission file.
+
+    Raises:
+        TrustError: the name belongs to other keys, or to nobody's coordinator.
+    """
+    roster = members(config)
+    known = roster.members.get(request.name)
+    if known is not None and known != request:
+        raise TrustError(
+            f"{request.name} is a member already, with other keys",
+            fix="give the new silo another name; a key change is a new enrolment after the old one was retired",
+            kept="the roster stays as it is",
+        )
+    if known is None:
+        roster = _publish(config, {**roster.members, request.name: request}, roster.version + 1)
+    write_admission(_root(config).public, read_limited(config.home / _ROSTER_FILE), admission)
+    return roster
+
+
+def read_enrolment(config: CoordinatorConfig, path: Path) -> PublicIdentity:
+    """The keys in an enrolment request.
+
+    Raises:
+        TrustError: the request does not hold.
+    """
+    return read_request(read_limited(path), config.federation)
+
+
+def renew(config: CoordinatorConfig) -> Roster:
+    """Publish the same members anew, so that the roster lives on."""
+    roster = members(config)
+    return _publish(config, roster.members, roster.version + 1)
+
+
+def _publish(config: CoordinatorConfig, people: dict[str, PublicIdentity], version: int) -> Roster:
+    now = wall_clock()
+    roster = Roster(
+        federation=config.federation,
+        version=version,
+        created=now,
+        expires=now + timedelta(days=config.roster_days),
+        coordinator=config.name,
+        members=people,
+    )
+    data = sign_roster(roster, _root(config))
+    # the store first: a version that was kept but never published could be overtaken by another of the same number
+    if not open_store(config.store).put(roster_key(config.federation, version), data):
+        published = open_store(config.store).read(roster_key(config.federation, version), 1 << 24)
+        if published != data:
+            raise TrustError(
+                f"the store holds another roster of version {version}",
+                fix="if this state folder was restored from an old backup, restore the newest one",
+            )
+    write_atomic(config.home / _ROSTER_FILE, data)
+    return roster
+
+
+def _root(config: CoordinatorConfig) -> SigningKey:
+    return load_signing(config.home / "root.key")

@@ -1,0 +1,59 @@
+"""The coordinator's configuration file, and the one that `init` writes."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from pydantic import Field
+
+from services.config import read_config
+from services.wiring import PartyConfig
+
+CONFIG_FILE = "coordinator.yaml"
+ConfigOption = Annotated[
+    Path, typer.Option("--config", "-c", envvar="COORDINATOR_CONFIG", help="The coordinator's configuration file.")
+]
+
+
+class CoordinatorConfig(PartyConfig):
+    """See `PartyConfig`; the coordinator keeps the roster besides."""
+
+    roster_days: int = Field(default=90, ge=1, le=730, description="how long a published roster is believed")
+
+
+def load(path: Path) -> CoordinatorConfig:
+    """Read the configuration, with every path made absolute.
+
+    Raises:
+        ConfigError: every problem, with its key.
+    """
+    base = Path(os.path.abspath(path.parent))  # noqa: PTH100 - resolve() would follow links that mounts change
+    return read_config(path, CoordinatorConfig).located(base)
+
+
+def config_text(name: str, federation: str, store: Path, bus: Path) -> str:
+    """A configuration file for a new coordinator."""
+    return f"""\
+# The configuration of the coordinator of federation {federation}. Relative paths start at this file.
+federation: {federation}
+name: {name}
+
+# Private folder for keys (the consortium's root key among them) and state: on a local disk, in the backup.
+home: state
+outputs: outputs
+
+# Where sealed artifacts lie and notices are queued; the same for every party of the federation.
+store:
+  folder: {store}
+bus:
+  sqlite: {bus}
+
+# How many days a published roster is believed; `coordinator renew` publishes a fresh one.
+roster_days: 90
+
+# auto takes a GPU when there is one; else cpu or cuda.
+device: auto
+"""

@@ -1,0 +1,110 @@
+"""What both command lines share: errors for people, the configuration option, and a service's life under signals."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable, Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import structlog
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from services import log
+from services.artifact import check_name
+from services.control import ControlServer
+from services.errors import ConfigError, SilokitError
+from services.party import Party
+
+console = Console()
+_errors = Console(stderr=True)
+
+
+class LogForm(StrEnum):
+    """How a service writes its log."""
+
+    AUTO = "auto"
+    JSON = "json"
+    TEXT = "text"
+
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+LogOption = Annotated[LogForm, typer.Option(help="json, text, or auto: text on a terminal, JSON elsewhere.")]
+RunArgument = Annotated[str, typer.Argument(help="The run's identifier.")]
+
+
+def run_cli(app: typer.Typer) -> None:
+    """Run a command line; a deliberate error is printed for people and becomes its documented exit code."""
+    log.configure("text" if sys.stderr.isatty() else "json", level="warning")
+    try:
+        app()
+    except SilokitError as error:
+        _errors.print(f"[bold red]error:[/] {escape(error.what)}", highlight=False, soft_wrap=True)
+        if error.kept:
+            _errors.print(f"[bold] kept:[/] {escape(error.kept)}", highlight=False, soft_wrap=True)
+        if error.fix:
+            _errors.print(f"[bold] next:[/] {escape(error.fix)}", highlight=False, soft_wrap=True)
+        raise SystemExit(error.exit_code) from None
+
+
+def write_new(path: Path, text: str) -> None:
+    """Write a file that must not exist yet.
+
+    Raises:
+        ConfigError: it exists.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("x", encoding="utf-8") as out:
+            out.write(text)
+    except FileExistsError:
+        raise ConfigError(f"{path} exists already", fix="edit it, or move it away first", kept="the file") from None
+
+
+def check_names(*names: str) -> None:
+    """Refuse names that cannot be folders, queues and object keys.
+
+    Raises:
+        ConfigError: one of them is not a name.
+    """
+    for name in names:
+        try:
+            check_name(name)
+        except ValueError as error:
+            raise ConfigError(f"{name!r} cannot be a name: {error}") from None
+
+
+def seen_from(folder: Path, path: Path) -> Path:
+    """A path as a configuration file in `folder` should write it."""
+    return path if path.is_absolute() else Path(os.path.relpath(path, folder))
+
+
+def print_json(value: Any) -> None:
+    """Print JSON for programs, free of any styling."""
+    sys.stdout.write(json.dumps(value, indent=2) + "\n")
+
+
+def serve(party: Party, handlers: Mapping[str, Callable[..., Any]], form: LogForm) -> None:
+    """Serve until SIGTERM or SIGINT; training unwinds to its last checkpoint.
+
+    Raises:
+        StateError: another process is this party, or the state is behind what it published.
+    """
+    text = form is LogForm.TEXT or (form is LogForm.AUTO and sys.stderr.isatty())
+    log.configure("text" if text else "json")
+    logger = structlog.get_logger()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: party.stop())
+    control = ControlServer(party.state.folder, handlers)
+    try:
+        party.run()
+    finally:
+        control.close()
+        party.state.close()
+    logger.info("stopped")

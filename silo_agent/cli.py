@@ -1,0 +1,238 @@
+"""The silo's command line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import protocols
+from services import board
+from services.command import (
+    JsonOption,
+    LogForm,
+    LogOption,
+    RunArgument,
+    check_names,
+    console,
+    print_json,
+    seen_from,
+    serve,
+    write_new,
+)  # fmt: skip
+from services.config import read_yaml
+from services.contract import Context, Message
+from services.control import Handler, ask
+from services.errors import RunFailed
+from services.keys import Identity
+from services.runs import Run, RunBook
+from services.state import State
+from services.wiring import Assembly, assemble, load_identity, load_root, open_bus, open_store
+from silo_agent import enrolment
+from silo_agent.checks import check_data, run_checks
+from silo_agent.desk import SiloDesk
+from silo_agent.product import join_tables, table_message
+from silo_agent.settings import CONFIG_FILE, POLICY_TEXT, ConfigOption, SiloConfig, config_text, load, load_policy
+
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+    help="An institution's program: it trains on the institution's own table and publishes only what policy allows.",
+)  # fmt: skip
+schema_app = typer.Typer(no_args_is_help=True, help="Work on the public schema of a table.")
+app.add_typer(schema_app, name="schema")
+_DEFAULT = Path(CONFIG_FILE)
+FileOption = Annotated[Path, typer.Option(exists=True, dir_okay=False, readable=True)]
+
+
+@app.command()
+def init(
+    folder: Annotated[Path, typer.Argument(help="A folder for the silo; made when absent.")],
+    name: Annotated[str, typer.Option(help="This silo's name in the federation.")],
+    federation: Annotated[str, typer.Option(help="The federation's name.")],
+    store: Annotated[Path, typer.Option(help="The folder that is the federation's object store.")],
+    bus: Annotated[Path, typer.Option(help="The SQLite file that is the federation's event bus.")],
+    data: Annotated[Path | None, typer.Option(help="The silo's table (CSV or Parquet).")] = None,
+) -> None:
+    """Set up a silo: configuration, a policy that allows nothing yet, and keys that never leave this machine."""
+    check_names(name, federation)
+    table = seen_from(folder, data) if data else None
+    write_new(
+        folder / CONFIG_FILE, config_text(name, federation, table, seen_from(folder, store), seen_from(folder, bus))
+    )
+    write_new(folder / "policy.yaml", POLICY_TEXT)
+    config = load(folder / CONFIG_FILE)
+    identity = Identity.create(config.home / "keys", name)
+    console.print(f"Silo [bold]{name}[/] is set up in {folder}: review {CONFIG_FILE} and policy.yaml, then enrol.")
+    console.print(f"Fingerprint:\n  [bold]{identity.public.fingerprint()}[/]")
+
+
+@app.command()
+def enroll(
+    out: Annotated[Path | None, typer.Option(help="Where to write the enrolment request.")] = None,
+    admission: Annotated[Path | None, typer.Option(help="The admission file that the consortium sent back.")] = None,
+    fingerprint: Annotated[
+        str | None, typer.Option(help="The root fingerprint that the consortium read to you.")
+    ] = None,
+    config: ConfigOption = _DEFAULT,
+) -> None:
+    """Write an enrolment request; or, with --admission, pin the consortium's root and become a member."""
+    settings = load(config)
+    if admission is None:
+        target = out or Path(f"enrolment-{settings.name}.json")
+        shown = enrolment.request(settings, target)
+        console.print(f"Send [bold]{target}[/] to the consortium, and read it this fingerprint by telephone:")
+        console.print(f"  [bold]{shown}[/]")
+        return
+    expected = fingerprint or typer.prompt("Root fingerprint, as the consortium reads it to you by telephone")
+    console.print(enrolment.admit(settings, admission, expected))
+
+
+@app.command()
+def check(
+    config: ConfigOption = _DEFAULT,
+    spec: Annotated[Path | None, typer.Option(help="Check the table against this run specification too.")] = None,
+) -> None:
+    """Check configuration, data, keys, roster, store and bus; says what to fix."""
+    if not run_checks(console, config, spec):
+        raise typer.Exit(code=1)
+
+
+@app.command("serve")
+def serve_command(config: ConfigOption = _DEFAULT, log_format: LogOption = LogForm.AUTO) -> None:
+    """Run the agent until it is told to stop."""
+    settings = load(config)
+    load_policy(settings)
+    parts = build(settings)
+
+    def check_table(run: Run) -> None:
+        check_data(settings, run.spec)
+
+    desk = SiloDesk(parts, lambda: load_policy(settings), check_table, settings.outputs)
+
+    def release(run: str, to: list[str]) -> str:
+        return desk.release(run, table_message(settings.outputs / run), tuple(to))
+
+    handlers: dict[str, Handler] = {
+        "approve": desk.approve,
+        "decline": desk.decline,
+        "release": release,
+        "purge": parts.purge,
+    }
+    serve(parts.party(desk), handlers, log_format)
+
+
+@app.command()
+def status(
+    run: Annotated[str | None, typer.Argument(help="One run; all by default.")] = None,
+    config: ConfigOption = _DEFAULT,
+    as_json: JsonOption = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Show progress until the run ends.")] = False,
+) -> None:
+    """Show this silo's runs, or one run in full; with --wait, follow it, and fail if it fails."""
+    with State(load(config).home, writer=False) as state:
+        if run is not None:
+            found = board.show(console, state, run, as_json=as_json, wait=wait)
+            if wait and found.phase != "done":
+                raise RunFailed(f"run {run} is {found.phase}: {found.detail}")
+            return
+        known = RunBook(state).all()
+        if as_json:
+            print_json([board.run_facts(state, one) for one in known])
+        else:
+            console.print(board.runs_table(known))
+
+
+@app.command()
+def approve(run: RunArgument, config: ConfigOption = _DEFAULT) -> None:
+    """Let a run begin that waits for a person."""
+    typer.echo(ask(load(config).home, "approve", run=run))
+
+
+@app.command()
+def decline(run: RunArgument, config: ConfigOption = _DEFAULT) -> None:
+    """Refuse a run, or leave one that has not ended."""
+    typer.echo(ask(load(config).home, "decline", run=run))
+
+
+@app.command()
+def release(
+    run: RunArgument,
+    to: Annotated[list[str], typer.Option(help="A recipient; repeat for several. The policy must name each.")],
+    config: ConfigOption = _DEFAULT,
+) -> None:
+    """Send this silo's synthetic columns to others: sealed, and labelled unprotected."""
+    typer.echo(ask(load(config).home, "release", run=run, to=to))
+
+
+@app.command()
+def join(
+    run: RunArgument,
+    out: Annotated[Path, typer.Option(help="The CSV or Parquet file to write.")],
+    config: ConfigOption = _DEFAULT,
+) -> None:
+    """Assemble one table from this silo's synthetic columns and those released to it."""
+    settings = load(config)
+    with State(settings.home, writer=False) as state:
+        spec = RunBook(state).get(run).spec
+    console.print(f"The joined table is {join_tables(settings.name, spec, settings.outputs / run, out)}")
+
+
+@app.command()
+def purge(run: RunArgument, config: ConfigOption = _DEFAULT) -> None:
+    """Delete what this silo published for a run that has ended, and destroy its run key."""
+    typer.echo(ask(load(config).home, "purge", run=run))
+
+
+@app.command()
+def evaluate(
+    spec: Annotated[Path, typer.Option(help="The run specification, for schema and targets.")],
+    real: Annotated[Path, typer.Option(help="Real rows that training saw.")],
+    holdout: Annotated[Path, typer.Option(help="Real rows that no training saw.")],
+    synthetic: Annotated[Path, typer.Option(help="The synthetic table.")],
+    out: Annotated[Path, typer.Option(help="The folder for report.json and report.html.")],
+    facts: Annotated[
+        Path | None, typer.Option(help="JSON to show beside the measures: seconds, bytes, inversion.")
+    ] = None,
+) -> None:
+    """Measure a synthetic table against real rows: for whoever may hold a whole table."""
+    from silo_agent.evaluation import evaluate_files  # noqa: PLC0415 - learning libraries only when measuring
+
+    evaluate_files(console, protocols.check_spec(read_yaml(spec), str(spec)), real, holdout, synthetic, out, facts)
+
+
+@schema_app.command()
+def draft(file: Annotated[Path, typer.Argument(help="A CSV or Parquet table.")]) -> None:
+    """Draft the public schema of a table for review: types and categories, bounds left blank."""
+    from protocols.learning.draft import draft_columns  # noqa: PLC0415 - pandas only when reading a table
+
+    typer.echo(draft_columns(file), nl=False)
+
+
+def build(config: SiloConfig) -> Assembly:
+    """The silo's parts, from its configuration.
+
+    Raises:
+        SilokitError: keys, trust, store, bus or state cannot be used.
+    """
+
+    def guard(_run: str, message: Message, recipients: Sequence[str]) -> None:
+        load_policy(config).check_message(message, recipients)
+
+    def context(run: Run, workspace: Path) -> Context:
+        return Context(
+            run=run.run, spec=run.spec, me=config.name, coordinator=run.coordinator, silos=run.silos,
+            workspace=workspace, data=config.data, minimum_rows=load_policy(config).minimum_rows, device=config.device,
+        )  # fmt: skip
+
+    return assemble(
+        config=config,
+        root=load_root(config),
+        identity=load_identity(config),
+        store=open_store(config.store),
+        bus=open_bus(config.bus, config.name),
+        guard=guard,
+        load=lambda name: protocols.half(name, "silo"),
+        context=context,
+    )

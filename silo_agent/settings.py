@@ -1,0 +1,99 @@
+"""The silo's configuration file, and the files that `init` writes."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from pydantic import Field
+
+from services.config import read_config
+from services.wiring import PartyConfig
+from silo_agent.policy import Policy
+
+CONFIG_FILE = "silo-agent.yaml"
+ConfigOption = Annotated[
+    Path, typer.Option("--config", "-c", envvar="SILO_AGENT_CONFIG", help="The silo's configuration file.")
+]
+
+
+class SiloConfig(PartyConfig):
+    """See `PartyConfig`; a silo has a table and a policy besides."""
+
+    data: Path | None = Field(default=None, description="the silo's table: CSV or Parquet, one row per person")
+    policy: Path = Field(default=Path("policy.yaml"), description="the silo's own policy")
+
+
+def load(path: Path) -> SiloConfig:
+    """Read the configuration, with every path made absolute.
+
+    Raises:
+        ConfigError: every problem, with its key.
+    """
+    config = read_config(path, SiloConfig)
+    base = Path(os.path.abspath(path.parent))  # noqa: PTH100 - resolve() would follow links that mounts change
+    return config.located(base).model_copy(
+        update={"policy": base / config.policy, "data": base / config.data if config.data else None}
+    )
+
+
+def load_policy(config: SiloConfig) -> Policy:
+    """Read the policy as it stands now.
+
+    Raises:
+        ConfigError: every problem, with its key.
+    """
+    return read_config(config.policy, Policy)
+
+
+def config_text(name: str, federation: str, data: Path | None, store: Path, bus: Path) -> str:
+    """A configuration file for a new silo."""
+    table = f"data: {data}" if data else "# data: table.csv"
+    return f"""\
+# The configuration of silo {name}. Relative paths start at this file.
+federation: {federation}
+name: {name}
+
+# The silo's table, CSV or Parquet, one row per person. It never leaves this machine.
+{table}
+
+# Private folder for keys and state: one per silo, on a local disk, in the backup.
+home: state
+# Results of runs, a folder per run.
+outputs: outputs
+policy: policy.yaml
+
+# Where sealed artifacts lie and notices are queued; the same for every party of the federation.
+store:
+  folder: {store}
+bus:
+  sqlite: {bus}
+
+# auto takes a GPU when there is one; else cpu or cuda.
+device: auto
+"""
+
+
+POLICY_TEXT = f"""\
+# This silo's own word. Nobody outside can change this file; a change counts from the next decision on.
+
+# Protocols that may run here, for example [silofuse].
+protocols: []
+
+# What may leave without a privacy claim. Nothing, until you copy a protocol's own sentence here, for example:
+#   align.pseudonyms: "keyed pseudonyms of identifiers: the coordinator sees set sizes and overlaps"
+#   silofuse.latents: "codes of private rows without differential privacy: personal data for the coordinator's eyes"
+#   product.table: "synthetic columns without differential privacy: they can resemble real people"
+unprotected: {{}}
+
+# The fewest common training records that a run may have: every silo refuses below its own minimum.
+minimum_rows: {Policy.model_fields["minimum_rows"].default}
+
+# manual: a person says `silo-agent approve RUN`; automatic: what the policy allows is joined at once.
+approval: manual
+
+# Members that this silo's synthetic columns may be released to by `silo-agent release`.
+release_to: []
+"""

@@ -1,0 +1,296 @@
+"""A whole federation in one process: n silos and a coordinator over a store and a bus in memory, and a clock to move.
+
+The test double for everything: real keys, real seals, real state files, real desks; only the wire is made of
+dictionaries. Tests play scenarios with it, lose and forge what travels, kill and restart parties.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import protocols
+from coordinator.desk import CoordinatorDesk
+from services.bus import BusError, Notice
+from services.contract import Context
+from services.errors import StoreError
+from services.keys import Identity, SigningKey
+from services.party import Party
+from services.runs import Run
+from services.store import ObjectAbsent, ObjectTooLarge, check_key
+from services.trust import Roster, roster_key, sign_roster
+from services.wiring import Assembly, BusConfig, PartyConfig, StoreConfig, assemble
+from silo_agent.desk import SiloDesk
+from silo_agent.policy import TABLE, TABLE_REASON, Policy
+
+protocols.register("echo", "tests.echo")
+
+FEDERATION = "testers"
+HUB = "coordinator"
+
+
+class MemoryStore:
+    """An `ObjectStore` in a dictionary."""
+
+    def __init__(self) -> None:
+        self.objects: dict[str, bytes] = {}
+        self.down = False
+        self.gets: list[str] = []
+
+    def put(self, key: str, source: Path | bytes) -> bool:
+        self._up()
+        if check_key(key) in self.objects:
+            return False
+        self.objects[key] = source if isinstance(source, bytes) else source.read_bytes()
+        return True
+
+    def get(self, key: str, target: Path, limit: int) -> None:
+        target.write_bytes(self.read(key, limit))
+
+    def read(self, key: str, limit: int) -> bytes:
+        self._up()
+        self.gets.append(key)
+        if key not in self.objects:
+            raise ObjectAbsent(f"there is no object {key}")
+        if len(self.objects[key]) > limit:
+            raise ObjectTooLarge(f"{key} is larger than {limit} bytes")
+        return self.objects[key]
+
+    def stat(self, key: str) -> int | None:
+        return len(self.objects[key]) if key in self.objects else None
+
+    def list(self, prefix: str) -> Iterator[str]:
+        self._up()
+        yield from sorted(key for key in self.objects if key.startswith(prefix))
+
+    def delete(self, prefix: str) -> int:
+        doomed = list(self.list(prefix))
+        for key in doomed:
+            del self.objects[key]
+        return len(doomed)
+
+    def _up(self) -> None:
+        if self.down:
+            raise StoreError("the store is down")
+
+
+class MemoryBus:
+    """Queues for everybody; `of(name)` is one party's `EventBus`."""
+
+    def __init__(self) -> None:
+        self.queues: dict[str, list[Notice]] = defaultdict(list)
+        self.lose = 0.0
+        self.copies = 1
+        self.shuffle = False
+        self.down = False
+        self.chance = random.Random(7)
+        self._count = 0
+
+    def of(self, me: str) -> _Queue:
+        return _Queue(self, me)
+
+    def send(self, recipient: str, notice: Notice) -> None:
+        for _ in range(self.copies):
+            self._count += 1
+            if self.chance.random() >= self.lose:
+                self.queues[recipient].append(Notice(notice.object, str(self._count)))
+
+
+@dataclass
+class _Queue:
+    bus: MemoryBus
+    me: str
+
+    def announce(self, recipient: str, notice: Notice) -> None:
+        self._up()
+        self.bus.send(recipient, notice)
+
+    def consume(self, limit: int = 100) -> list[Notice]:
+        self._up()
+        queue = self.bus.queues[self.me]
+        if self.bus.shuffle:
+            self.bus.chance.shuffle(queue)
+        return queue[:limit]
+
+    def acknowledge(self, notice: Notice) -> None:
+        queue = self.bus.queues[self.me]
+        self.bus.queues[self.me] = [one for one in queue if one.token != notice.token]
+
+    def _up(self) -> None:
+        if self.bus.down:
+            raise BusError("the bus is down")
+
+
+def permissive(protocol: str, **changes: Any) -> Policy:
+    """A policy that lets a protocol run."""
+    allowed = {**protocols.unprotected(protocol), TABLE: TABLE_REASON}
+    return Policy(
+        **{"protocols": (protocol,), "unprotected": allowed, "minimum_rows": 2, "approval": "automatic", **changes}
+    )
+
+
+@dataclass
+class World:
+    """The federation.
+
+    Args:
+        root: a folder for everybody's private folders.
+        silos: their names.
+        protocol: what the policies allow.
+    """
+
+    folder: Path
+    silos: tuple[str, ...] = ("north", "south", "west")
+    protocol: str = "echo"
+    tables: dict[str, Path] = field(default_factory=dict)
+    now: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+    def __post_init__(self) -> None:
+        self.store = MemoryStore()
+        self.bus = MemoryBus()
+        self.root = SigningKey.generate()
+        self.identities = {name: Identity.create(self.folder / name / "keys", name) for name in (HUB, *self.silos)}
+        self.policies = {silo: permissive(self.protocol) for silo in self.silos}
+        self.parts: dict[str, Assembly] = {}
+        self.desks: dict[str, SiloDesk | CoordinatorDesk] = {}
+        self.parties: dict[str, Party] = {}
+        self.asleep: set[str] = set()
+        self.publish_roster(1)
+        for name in self.identities:
+            self.start(name)
+
+    @property
+    def hub(self) -> CoordinatorDesk:
+        desk = self.desks[HUB]
+        assert isinstance(desk, CoordinatorDesk)
+        return desk
+
+    def silo(self, name: str) -> SiloDesk:
+        desk = self.desks[name]
+        assert isinstance(desk, SiloDesk)
+        return desk
+
+    def clock(self) -> datetime:
+        return self.now
+
+    def pass_time(self, seconds: float) -> None:
+        self.now += timedelta(seconds=seconds)
+
+    def publish_roster(self, version: int, *, without: tuple[str, ...] = (), days: float = 30) -> bytes:
+        members = {name: one.public for name, one in self.identities.items() if name not in without}
+        roster = Roster(
+            federation=FEDERATION, version=version, created=self.now, expires=self.now + timedelta(days=days),
+            coordinator=HUB, members=members,
+        )  # fmt: skip
+        data = sign_roster(roster, self.root)
+        self.store.objects[roster_key(FEDERATION, version)] = data
+        return data
+
+    # parties
+
+    def start(self, name: str) -> None:
+        """Start a party, or start it again from its state file."""
+        role = "coordinator" if name == HUB else "silo"
+
+        def context(run: Run, workspace: Path) -> Context:
+            return Context(
+                run=run.run, spec=run.spec, me=name, coordinator=run.coordinator, silos=run.silos, workspace=workspace,
+                data=self.tables.get(name), minimum_rows=2 if name == HUB else self.policies[name].minimum_rows,
+            )  # fmt: skip
+
+        parts = assemble(
+            config=PartyConfig(
+                federation=FEDERATION, name=name, home=self.folder / name / "state",
+                outputs=self.folder / name / "outputs",
+                store=StoreConfig(folder=self.folder), bus=BusConfig(sqlite=self.folder / "unused"),
+            ),
+            root=self.root.public,
+            identity=self.identities[name],
+            store=self.store,
+            bus=self.bus.of(name),
+            guard=lambda _run, message, to: None if name == HUB else self.policies[name].check_message(message, to),
+            load=lambda protocol: protocols.half(protocol, role),
+            context=context,
+            clock=self.clock,
+        )  # fmt: skip
+        self.parts[name] = parts
+        self.desks[name] = (
+            CoordinatorDesk(parts)
+            if name == HUB
+            else SiloDesk(
+                parts, lambda: self.policies[name], lambda run: self.check_data(name, run), self.outputs(name)
+            )
+        )
+        self.parties[name] = parts.party(self.desks[name])
+        parts.trust.refresh()
+
+    def check_data(self, name: str, run: Run) -> None:
+        """What a silo looks at before it joins; tests replace it."""
+
+    def kill(self, name: str) -> None:
+        """A party vanishes between two steps; what it had in memory is gone."""
+        self.parts.pop(name).state.close()
+        self.parties.pop(name)
+        self.desks.pop(name)
+
+    def restart(self, name: str) -> None:
+        if name in self.parts:
+            self.kill(name)
+        self.start(name)
+
+    def outputs(self, name: str) -> Path:
+        return self.folder / name / "outputs"
+
+    # life
+
+    def turn(self) -> bool:
+        """Everybody awake does one round; returns whether anything happened."""
+        moved = False
+        for name in list(self.parties):
+            if name not in self.asleep and name in self.parties:
+                moved |= self.parties[name].exchange()
+                moved |= self.parties[name].host.work_once(self.desks[name])
+        return moved
+
+    def settle(self, rounds: int = 2000) -> None:
+        """Let everybody work until nothing moves, with lost notices found by listing."""
+        for _ in range(rounds):
+            if self.turn():
+                continue
+            for name, party in self.parties.items():
+                if name not in self.asleep:
+                    party.look_again()
+            if not any([self.turn(), self.turn()]):
+                return
+        raise AssertionError("the world does not come to rest")
+
+    def submit(self, **changes: Any) -> str:
+        return self.hub.submit(self.spec(**changes))
+
+    def spec(self, **changes: Any) -> dict[str, Any]:
+        return {
+            "name": "trial", "protocol": self.protocol, "silos": {silo: {} for silo in self.silos},
+            "rows": 10, "deadline": "1h", **changes,
+        }  # fmt: skip
+
+    def run(self, name: str, run: str) -> Run:
+        return self.parts[name].book.get(run)
+
+    def phases(self, run: str) -> dict[str, str]:
+        found = {name: parts.book.find(run) for name, parts in self.parts.items()}
+        return {name: one.phase if one else "unknown" for name, one in found.items()}
+
+    def quarantined(self, name: str) -> list[str]:
+        return [row["reason"] for row in self.parts[name].state.rows("SELECT reason FROM quarantine ORDER BY id")]
+
+    def alarms(self, name: str) -> int:
+        return len(self.parts[name].state.rows("SELECT 1 FROM quarantine WHERE alarm=1"))
+
+    def close(self) -> None:
+        for name in list(self.parts):
+            self.kill(name)
