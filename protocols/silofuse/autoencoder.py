@@ -1,0 +1,88 @@
+"""A silo's private way between its columns and the latents it uploads: the opaque form.
+
+A row's codes (`protocols.learning.codec`) are turned by a rotation that only this silo knows, as only it knows the
+codebooks. Both are drawn from the operating system's entropy when the autoencoder is fitted, never from a seed that
+anybody shares, and kept with it: encoding again, after a restart too, gives the same latents again.
+
+This hides what a latent's dimensions mean; it is not anonymity. Who holds some rows beside their latents can learn
+to invert the rest, and every run's report says how well.
+"""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from safetensors.numpy import load, save
+
+from protocols.learning.codec import Codec, Floats
+from protocols.learning.schema import Columns
+from services.files import write_atomic
+
+
+@dataclass(frozen=True)
+class Autoencoder:
+    """A fitted codec, and the secrets that hide its layout.
+
+    Attributes:
+        center: mean codes [width] of the fitted rows.
+        rotation: a uniformly random orthogonal matrix [width, width].
+        seed: draws the places of values within their grid cells, the same at every encoding.
+    """
+
+    codec: Codec
+    center: Floats
+    rotation: Floats
+    seed: NDArray[np.uint64]
+
+    @classmethod
+    def fit(cls, table: pd.DataFrame, columns: Columns) -> Autoencoder:
+        """Fit to training rows, with fresh secrets.
+
+        Args:
+            table: the training rows [n >= 1] in the canonical types of `table.read_table`.
+            columns: this silo's part of the public schema.
+
+        Raises:
+            DataError: as `Codec.fit`.
+        """
+        rng = np.random.default_rng(secrets.randbits(256))
+        codec = Codec.fit(table, columns, rng)
+        # QR of a normal matrix with R's diagonal positive is uniform over rotations (Mezzadri 2007)
+        q, r = np.linalg.qr(rng.standard_normal((codec.width, codec.width)))
+        seed = rng.integers(2**64, size=4, dtype=np.uint64)
+        center = codec.encode(table, np.random.default_rng(seed)).mean(axis=0)
+        return cls(codec, center, q * np.sign(np.diag(r)), seed)
+
+    @property
+    def width(self) -> int:
+        """Dimensions of a latent: a function of the public schema."""
+        return self.codec.width
+
+    def encode(self, table: pd.DataFrame) -> NDArray[np.float32]:
+        """Latents [n, width] of a table in canonical types.
+
+        Raises:
+            DataError: as `Codec.encode`.
+        """
+        codes = self.codec.encode(table, np.random.default_rng(self.seed))
+        return ((codes - self.center) @ self.rotation).astype(np.float32)
+
+    def decode(self, latents: NDArray[np.float32]) -> pd.DataFrame:
+        """The table in canonical types that latents [n, width] stand for; any finite numbers will do."""
+        return self.codec.decode(latents @ self.rotation.T + self.center)
+
+    def save(self, path: Path) -> None:
+        """Write all of it to one file, whole or not at all: a secret is never drawn twice for one run."""
+        tensors = {"center": self.center, "rotation": self.rotation, "seed": self.seed, **self.codec.tensors()}
+        write_atomic(path, save(tensors))
+
+    @classmethod
+    def load(cls, path: Path, columns: Columns) -> Autoencoder:
+        """Read what `save` wrote for the same `columns`."""
+        tensors = load(path.read_bytes())
+        return cls(Codec.restore(columns, tensors), tensors["center"], tensors["rotation"], tensors["seed"])
