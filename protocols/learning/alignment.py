@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import itertools
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -75,7 +76,7 @@ def read_pseudonyms(data: bytes) -> list[bytes]:
     if not data or len(data) % PSEUDONYM_BYTES or len(data) > MAX_RECORDS * PSEUDONYM_BYTES:
         raise InvalidArtifact("a list of pseudonyms has an impossible length")
     found = [data[i : i + PSEUDONYM_BYTES] for i in range(0, len(data), PSEUDONYM_BYTES)]
-    if any(a >= b for a, b in zip(found, found[1:], strict=False)):
+    if any(a >= b for a, b in itertools.pairwise(found)):
         raise InvalidArtifact("a list of pseudonyms is not strictly sorted")
     return found
 

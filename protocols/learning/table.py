@@ -166,7 +166,9 @@ def _convert_category(
 
 
 def _convert_date(values: pd.Series, name: str, column: Date, problems: list[str]) -> tuple[pd.Series, pd.Series]:
-    text = values.map(lambda v: v.date().isoformat() if isinstance(v, dt.datetime) else _as_text(v).strip())
+    text = values.map(
+        lambda v: v.date().isoformat() if isinstance(v, dt.datetime) and not pd.isna(v) else _as_text(v).strip()
+    )
     missing = text == ""
     days = pd.to_datetime(text.where(~missing), format="%Y-%m-%d", errors="coerce")
     _count(problems, name, ~missing & days.isna(), "are not dates of the form YYYY-MM-DD")

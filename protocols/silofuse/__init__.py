@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from protocols.learning.parameters import DiffusionParameters
 from protocols.silofuse.messages import LATENTS, PSEUDONYMS
-from protocols.silofuse.parameters import Parameters
 from protocols.spec import RunSpec
 from services.errors import ConfigError
 
@@ -23,7 +23,7 @@ def check_spec(spec: RunSpec) -> None:
         ConfigError: what is missing, and how to say it.
         pydantic.ValidationError: the protocol's own parameters are off.
     """
-    Parameters.model_validate(spec.training)
+    DiffusionParameters.model_validate(spec.training)
     if spec.identifier is None:
         raise ConfigError(
             "SiloFuse aligns the silos' rows, so the run specification must name the `identifier` column",

@@ -1,4 +1,4 @@
-"""The coordinator's half of SiloFuse: the common order, one latent diffusion, and a slice of its samples for each silo."""
+"""The coordinator's half of SiloFuse: the common order, one latent diffusion, a slice of its samples for each silo."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import numpy.typing as npt
 
 from protocols.learning.alignment import intersect, read_pseudonyms
 from protocols.learning.diffusion import Diffusion, train
+from protocols.learning.parameters import DiffusionParameters
 from protocols.learning.tensors import TensorSpec, read_tensors, write_tensors
 from protocols.silofuse.messages import LATENTS, MAX_WIDTH, ORDER, PSEUDONYMS, SLICE
-from protocols.silofuse.parameters import Parameters
 from protocols.spec import parse_spec
 from services.artifact import Derived
 from services.contract import Context, Done, Failed, Message, ProgressCallback, Received, Step, Work
@@ -31,7 +31,7 @@ class Coordinator:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._spec = parse_spec(context.spec)
-        self._parameters = Parameters.model_validate(self._spec.training)
+        self._parameters = DiffusionParameters.model_validate(self._spec.training)
         self._pseudonyms: dict[str, Received] = {}
         self._latents: dict[str, Received] = {}
         self._training_rows = 0

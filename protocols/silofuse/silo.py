@@ -18,16 +18,18 @@ from protocols.learning.alignment import (
 )
 from protocols.learning.table import conform, read_table
 from protocols.learning.tensors import TensorSpec, read_tensors, write_tensors
-from protocols.silofuse import UNPROTECTED
+from protocols.silofuse import UNPROTECTED, report
 from protocols.silofuse.autoencoder import Autoencoder
 from protocols.silofuse.messages import LATENTS, ORDER, PSEUDONYMS, SECRET, SLICE
-from protocols.silofuse.report import write_report
 from protocols.spec import parse_spec
 from services.artifact import NoData, Unprotected
 from services.contract import Context, Done, Failed, Message, ProgressCallback, Received, Step, Work
-from services.errors import ConfigError, DataError, InvalidArtifact
+from services.errors import ConfigError, InvalidArtifact
 from services.files import write_atomic
 
+TABLE = "table.parquet"
+ROWS = "rows.csv"
+"""Which of the silo's own records were common, and which of these no training saw: for its own later measuring."""
 _log = structlog.get_logger()
 
 
@@ -42,6 +44,9 @@ class Silo:
         self._context = context
         self._spec = parse_spec(context.spec)
         self._columns = self._spec.silos[context.me].columns
+        if self._spec.identifier is None:
+            raise ConfigError("SiloFuse needs an identifier column in the run specification")
+        self._identifier = self._spec.identifier.column
         self._keeper = context.silos[0]  # who makes the alignment secret
         self._seen: set[str] = set()
         self._handlers: dict[tuple[str, str], Callable[[Received], Iterator[Step]]] = {
@@ -103,7 +108,7 @@ class Silo:
         progress("align", 1, 2, None)
         found, rows = pseudonyms(secret, self._context.run, ids.tolist())
         # a snapshot in pseudonym order: a later change of the export must not shift the common order
-        table.iloc[rows].to_parquet(self._context.workspace / "table.parquet", index=False)
+        table.assign(**{self._identifier: ids}).iloc[rows].to_parquet(self._context.workspace / TABLE, index=False)
         progress("align", 2, 2, None)
         return Message(PSEUDONYMS, found.tobytes(), Unprotected(reason=UNPROTECTED[PSEUDONYMS]))
 
@@ -118,8 +123,8 @@ class Silo:
         if read["places"].shape != read["held_out"].shape:
             raise InvalidArtifact("the common order is malformed")
         order = Order(read["places"], read["held_out"].astype(np.bool_))
-        table = self._table()
-        check_order(order, len(table))
+        ids = pd.read_parquet(self._context.workspace / TABLE, columns=[self._identifier])[self._identifier]
+        check_order(order, len(ids))
         self._seen.add(ORDER)
         self._order = order
         training = int((~order.held_out).sum())
@@ -129,14 +134,19 @@ class Silo:
                 f"and this silo's policy wants at least {self._context.minimum_rows}"
             )
             return
+        rows = pd.DataFrame(
+            {
+                self._identifier: ids.iloc[order.places].to_numpy(),
+                "part": np.where(order.held_out, "held out", "training"),
+            }
+        )
+        rows.to_csv(self._context.workspace / ROWS, index=False)
         yield Work("latents", self._encode, to=(self._context.coordinator,))
-
-    def _table(self) -> pd.DataFrame:
-        return conform(pd.read_parquet(self._context.workspace / "table.parquet"), self._columns)
 
     def _split(self) -> tuple[pd.DataFrame, pd.DataFrame]:
         """Training and held-out rows of the common records."""
-        common = self._table().iloc[self._order.places]
+        table = conform(pd.read_parquet(self._context.workspace / TABLE), self._columns)
+        common = table.iloc[self._order.places]
         train, held_out = common[~self._order.held_out], common[self._order.held_out]
         return train.reset_index(drop=True), held_out.reset_index(drop=True)
 
@@ -163,14 +173,14 @@ class Silo:
         autoencoder = Autoencoder.load(self._context.workspace / "autoencoder", self._columns)
         read_tensors(artifact.path, {"latents": TensorSpec("float32", (self._spec.rows, autoencoder.width))})
         self._seen.add(SLICE)
-        outputs = {name: self._context.workspace / name for name in ("synthetic.parquet", "synthetic.csv")}
         yield Work("decode", lambda progress: self._decode(artifact, progress))
-        if write_report.available():
+        names = ["synthetic.parquet", "synthetic.csv", ROWS]
+        if report.available():
             yield Work("report", self._report)
-            outputs |= {name: self._context.workspace / name for name in ("report.json", "report.html")}
+            names += ["report.json", "report.html"]
         else:
             _log.warning("no report: the `evaluation` extra is not installed", run=self._context.run)
-        yield Done(outputs)
+        yield Done({name: self._context.workspace / name for name in names})
 
     def _decode(self, artifact: Received, progress: ProgressCallback) -> None:
         progress("decode", 0, 1, None)
@@ -185,7 +195,7 @@ class Silo:
         train, held_out = self._split()
         synthetic = conform(pd.read_parquet(self._context.workspace / "synthetic.parquet"), self._columns)
         latents = Autoencoder.load(self._context.workspace / "autoencoder", self._columns).encode(train)
-        write_report(self._context, self._spec, train, held_out, synthetic, latents, progress)
+        report.write(self._context, self._spec, train, held_out, synthetic, latents, progress)
 
 
 half = Silo

@@ -1,0 +1,51 @@
+# `make demo` and `make test` set up everything they need; nothing is installed outside .venv.
+PYTHON      ?= python3
+# An index of PyTorch builds, for example one with CUDA; empty takes what pip finds.
+TORCH_INDEX ?=
+# Another copy of SUPPORT2, where the package index cannot be reached.
+DATA        ?=
+BIN         := .venv/bin
+INSTALLED   := .venv/.installed
+
+.PHONY: help install demo demo-short test test-fast lint format bench clean
+
+help: ## Show the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+install: $(INSTALLED) ## Make .venv with the pinned dependencies
+
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' || \
+	  { echo "silokit needs Python 3.11 or 3.12: set PYTHON=python3.11"; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install -q -c constraints.txt $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch==2.13.0
+	$(BIN)/pip install -q -c constraints.txt -e '.[evaluation,dev]'
+	@touch $@
+
+demo: $(INSTALLED) ## Run SiloFuse end to end on real clinical data: three silos, one coordinator
+	$(BIN)/python -m deploy.demo $(if $(DATA),--data $(DATA))
+
+demo-short: $(INSTALLED) ## The same with little training
+	$(BIN)/python -m deploy.demo --short $(if $(DATA),--data $(DATA))
+
+test: $(INSTALLED) ## Run all tests
+	$(BIN)/pytest
+
+test-fast: $(INSTALLED) ## Run the tests that take seconds
+	$(BIN)/pytest -m 'not slow'
+
+lint: $(INSTALLED) ## Check style, types and the directions of imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+format: $(INSTALLED) ## Format the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(INSTALLED) ## Measure sealing beside raw cryptography
+	$(BIN)/python tests/benchmarks/bench_seal.py
+
+clean: ## Remove everything that was made here
+	rm -rf .venv demo .cache build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
