@@ -19,7 +19,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from safetensors.numpy import load, save
 
-from protocols.learning.codec import Codec, Floats
+from protocols.learning.codec import Codec
+from protocols.learning.codes import Floats
 from protocols.learning.schema import Columns
 from services.files import write_atomic
 

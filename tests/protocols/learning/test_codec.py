@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from protocols.learning.codec import Book, Codec
+from protocols.learning.codec import Codec
+from protocols.learning.codes import Book, Scores
 from protocols.learning.schema import Category, Columns, Date, Integer, Number
 from protocols.learning.table import conform
 from services.errors import DataError
@@ -53,10 +54,11 @@ def there_and_back(table: pd.DataFrame, columns: Columns = COLUMNS) -> pd.DataFr
 def test_what_is_exact_comes_back_exactly() -> None:
     table = a_table(3000)
     back = there_and_back(table)
-    exact = ["pressure", "visits", "ward", "sex", "site", "admitted"]
-    # the grid's outermost cells may share their quantiles with a neighbour
-    same = (back[exact] == table[exact]) | (back[exact].isna() & table[exact].isna())
-    assert same.mean().min() > 0.97
+    labels, counts = ["ward", "sex", "site"], ["pressure", "visits"]
+    pd.testing.assert_frame_equal(back[labels], table[labels])
+    same = (back[counts] == table[counts]) | table[counts].isna()
+    assert same.mean().min() > 0.95  # a value at a cell's edge may fall into the next one
+    assert (back["admitted"] - table["admitted"]).abs().max() < pd.Timedelta(days=100)
     assert (back.isna() == table.isna()).all(axis=None)
 
 
@@ -87,6 +89,20 @@ def test_a_label_that_no_fitted_row_held_never_comes_back() -> None:
     codec = fitted(a_table(500))
     back = codec.decode(np.random.default_rng(3).normal(0, 2, (2000, codec.width)))
     assert "unused" not in set(back["ward"].dropna())
+
+
+def test_a_sample_with_crooked_scores_comes_out_distributed_as_fitted() -> None:
+    values = np.random.default_rng(0).lognormal(0, 1, 4000)
+    scores = Scores.fit(values, 0, 0, 1e6, np.random.default_rng(1))
+    crooked = 0.3 + 0.7 * np.random.default_rng(2).standard_normal(4000)
+    back = scores.decode(crooked)
+    np.testing.assert_allclose(np.quantile(back, [0.1, 0.5, 0.9]), np.quantile(values, [0.1, 0.5, 0.9]), rtol=0.05)
+    assert (np.argsort(back) == np.argsort(crooked)).all()
+
+
+def test_one_sample_says_what_its_score_says() -> None:
+    scores = Scores.fit(np.linspace(0, 100, 1000), 0, 0, 100, np.random.default_rng(1))
+    assert scores.decode(np.array([2.0]))[0] > 95
 
 
 def test_scores_are_normal_however_crowded_the_values_are() -> None:

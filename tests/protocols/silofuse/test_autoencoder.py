@@ -33,7 +33,7 @@ def test_what_it_encodes_it_decodes() -> None:
     autoencoder = Autoencoder.fit(table, COLUMNS)
     back = autoencoder.decode(autoencoder.encode(table))
     assert (back["ward"] == table["ward"]).all()
-    assert (back["age"] == table["age"]).mean() > 0.97
+    assert (back["age"] - table["age"]).abs().max() <= 1
     assert (back["weight"].isna() == table["weight"].isna()).all()
     assert (back["weight"] - table["weight"]).abs().median() < 1
 
