@@ -13,6 +13,7 @@ import protocols
 from services.contract import Received
 from services.errors import InvalidArtifact, TrustError
 from services.runs import (
+    BEGIN,
     CANCEL,
     DECLINE,
     DONE,
@@ -96,6 +97,8 @@ class CoordinatorDesk:
             self._book.admit(run, artifact.sender, hear(artifact.path, Join).run_key)
             _log.info("joined", run=run, silo=artifact.sender)
         elif artifact.kind == DONE:
+            if not self._parts.state.finished(run, f"done.{artifact.sender}"):
+                self._parts.state.finish(run, f"done.{artifact.sender}", self._parts.clock(), 0.0)
             _log.info("silo done", run=run, silo=artifact.sender)
         elif artifact.kind in {DECLINE, FAILED}:
             hear(artifact.path, Ending)
@@ -112,7 +115,7 @@ class CoordinatorDesk:
         """See `services.host.Desk.tick`."""
         for run in self._book.all():
             try:
-                if run.phase == "offered":
+                if run.phase in {"offered", "queued"}:
                     self._gather(run)
                 elif run.phase not in LIVE and not self._parts.state.finished(run.run, "ending"):
                     self._tell_end(run)
@@ -120,12 +123,21 @@ class CoordinatorDesk:
                 _log.warning("waits", run=run.run, reason=error.what)
 
     def _gather(self, run: Run) -> None:
-        if not run.awaited():
-            self._book.move(run.run, "running", only=("offered",))
+        busy = [other for other in self._book.live("running") if set(other.silos) & set(run.silos)]
+        if self._parts.clock() > run.deadline:
+            reason = (
+                f"{', '.join(run.awaited())} had not joined" if run.awaited() else "another run took the silos' time"
+            )
+            self._book.move(run.run, "failed", f"the deadline passed: {reason}", self._parts.clock())
+        elif not run.awaited() and busy and run.phase != "queued":
+            self._book.move(run.run, "queued", f"waits for run {busy[0].run} to end: one run at a time per silo")
+        elif not run.awaited() and not busy:
+            self._parts.courier.send(
+                *(run.run, "begin", say(BEGIN), sealing_keys(self._parts.trust, run.silos)),
+                expires=run.deadline, schema_hash=run.spec_hash,
+            )  # fmt: skip
+            self._book.move(run.run, "running", only=("offered", "queued"))
             _log.info("run begins", run=run.run)
-        elif self._parts.clock() > run.deadline:
-            reason = f"the deadline passed: {', '.join(run.awaited())} had not joined"
-            self._book.move(run.run, "failed", reason, self._parts.clock())
 
     def _tell_end(self, run: Run) -> None:
         if run.phase == "done":  # each silo ends by its own half

@@ -35,8 +35,8 @@ from services.state import LIVE, State, now_text
 from services.store import ObjectAbsent, ObjectStore, ObjectTooLarge
 from services.trust import Trust
 
-PRODUCT = "product."
-CONTROL = "run."
+OUTLIVING = ("run.done", "product.")
+"""Kinds that are still taken after their run has ended here."""
 _ABSENT_TRIES = 5
 _MANIFEST_KEY = re.compile(r"([a-z0-9-]+)/([a-z0-9-]+)/([a-z0-9-]+)/([0-9a-f]{64})\.manifest")
 _log = structlog.get_logger()
@@ -337,7 +337,7 @@ class Courier:
 
     def _is_over(self, header: Header) -> bool:
         run = self._state.row("SELECT phase FROM runs WHERE run=?", header.run)
-        return run is not None and run["phase"] not in LIVE and not header.kind.startswith(PRODUCT)
+        return run is not None and run["phase"] not in LIVE and not header.kind.startswith(OUTLIVING)
 
     def _record(self, manifest: Manifest, path: Path | None, state: str) -> None:
         header = manifest.header
@@ -351,9 +351,8 @@ class Courier:
     # housekeeping
 
     def _path(self, header: Header) -> Path:
-        # products may come after their run's folder is gone
-        if header.kind.startswith(PRODUCT):
-            return private_folder(self._state.folder / "products") / f"{header.run}-{header.sender}-{header.sequence}"
+        if header.kind.startswith(OUTLIVING):  # the run's folder may be gone already
+            return private_folder(self._state.folder / "late") / f"{header.run}-{header.sender}-{header.sequence}"
         return private_folder(self._state.folder / "runs" / header.run / "inbox") / f"{header.sender}-{header.sequence}"
 
     def purge(self, run: str) -> int:

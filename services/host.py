@@ -24,7 +24,7 @@ from typing import Any, Protocol
 import structlog
 
 from services.contract import Context, Done, Failed, Half, HalfFactory, ProgressCallback, Received, Step, Work
-from services.courier import CONTROL, PRODUCT, Courier
+from services.courier import OUTLIVING, Courier
 from services.errors import InvalidArtifact, SilokitError
 from services.files import private_folder, remove_tree, sync_folder
 from services.runs import OFFER, Run, RunBook, RunKeys
@@ -36,6 +36,7 @@ _DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
 _DISK_WAIT = 5.0  # seconds
 _log = structlog.get_logger()
 
+_FOR_DESK = "(kind LIKE 'run.%' OR kind LIKE 'product.%')"
 # Rows that may be handed over: nothing of the same sender and run is missing below them.
 _IN_ORDER = """
 SELECT * FROM inbox AS i WHERE state IN ('ready', 'handed') AND sequence =
@@ -121,12 +122,13 @@ class Host:
     # control messages
 
     def _do_control(self, desk: Desk) -> bool:
-        rows = self._state.rows(
-            _IN_ORDER + "AND (kind LIKE ? OR kind LIKE ?) ORDER BY received", f"{CONTROL}%", f"{PRODUCT}%"
-        )
-        for row in rows:
-            if row["kind"] != OFFER and self._book.find(row["run"]) is None:
+        for row in self._state.rows(_IN_ORDER + f"AND {_FOR_DESK} ORDER BY received"):
+            run = self._book.find(row["run"])
+            if run is None and row["kind"] != OFFER:
                 continue  # it overtook its offer: it waits
+            if run is not None and run.phase not in LIVE and not row["kind"].startswith(OUTLIVING):
+                self._mark(row, "skipped")
+                continue
             try:
                 desk.control(row["run"], _received(row))
                 self._mark(row, "done")
@@ -172,9 +174,7 @@ class Host:
 
     def _next(self, run: str) -> Any:
         return self._state.row(
-            _IN_ORDER + "AND run=? AND kind NOT LIKE ? AND kind NOT LIKE ? "
-            "ORDER BY handed IS NULL, handed, received, sender LIMIT 1",
-            *(run, f"{CONTROL}%", f"{PRODUCT}%"),
+            _IN_ORDER + f"AND run=? AND NOT {_FOR_DESK} ORDER BY handed IS NULL, handed, received, sender LIMIT 1", run
         )
 
     def _hand(self, run: Run, row: Any) -> None:

@@ -1,8 +1,9 @@
 """A run's life as both programs tell it: its record in the state file, its keys, the messages that begin and end it.
 
-offered -> queued -> joined -> running -> done | failed | declined | cancelled. Every party keeps its own record. The
+offered -> joined -> queued -> running -> done | failed | declined | cancelled. Every party keeps its own record. The
 offer carries the specification and the coordinator's run key; each silo answers with a join that carries its own
-run key to everybody; when a party has seen every join, its half begins. Run keys are destroyed after the run.
+run key to everybody; when all have joined and none of them is busy, the coordinator says begin. That one party
+orders the runs keeps two silos from waiting for each other in different ones. Run keys are destroyed after the run.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from services.state import LIVE, Phase, State, now_text
 
 OFFER = "run.offer"
 JOIN = "run.join"
+BEGIN = "run.begin"
 DECLINE = "run.decline"
 DONE = "run.done"
 FAILED = "run.failed"

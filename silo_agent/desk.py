@@ -1,7 +1,7 @@
 """A silo's side of a run's life: look at offers, ask policy, people and data, join, and say how it ended.
 
 What a silo says outside about a refusal is one sentence whatever its reason: reasons can tell about private rows.
-One run at a time; others wait in the order of their offers.
+One run at a time: others wait until the coordinator says begin and this silo is free.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from protocols.spec import parse_spec
 from services.contract import Message, Received
 from services.errors import ConfigError, InvalidArtifact, PolicyRefusal, SilokitError, TrustError
 from services.runs import (
+    BEGIN,
     CANCEL,
     DECLINE,
     DONE,
@@ -76,13 +77,15 @@ class SiloDesk:
             keep_table(artifact, known, self._outputs / run)
         elif artifact.kind == JOIN and artifact.sender in known.silos:
             self._book.admit(run, artifact.sender, hear(artifact.path, Join).run_key)
+        elif artifact.kind == BEGIN and artifact.sender == known.coordinator:
+            self._note(run, "begin")
         elif artifact.kind in {FAILED, CANCEL} and artifact.sender == known.coordinator:
             phase = "failed" if artifact.kind == FAILED else "cancelled"
             reason = hear(artifact.path, Ending).reason
             if self._book.move(run, phase, reason, self._parts.clock()):  # type: ignore[arg-type]  # a Phase
                 self._parts.host.interrupt(run)
                 _log.info("run ended by the coordinator", run=run, phase=phase, reason=reason)
-            self._said(run)
+            self._note(run, "ending")
         else:
             raise InvalidArtifact(f"{artifact.sender} may not say {artifact.kind} in this run")
 
@@ -106,9 +109,9 @@ class SiloDesk:
         """See `services.host.Desk.tick`."""
         for run in self._book.all():
             try:
-                if run.phase in {"offered", "queued"}:
+                if run.phase == "offered":
                     self._consider(run)
-                elif run.phase == "joined":
+                elif run.phase in {"joined", "queued"}:
                     self._start(run)
                 elif run.phase not in LIVE and not self._parts.state.finished(run.run, "ending"):
                     self._tell_end(run)
@@ -125,9 +128,6 @@ class SiloDesk:
             return
         if self._policy().approval == "manual" and not self._parts.state.fact(f"approved:{run.run}"):
             self._wait(run, "offered", f"waits for `silo-agent approve {run.run}`")
-            return
-        if busy := self._book.live("joined", "running"):
-            self._wait(run, "queued", f"waits for run {busy[0].run} to end: one run at a time")
             return
         try:
             self._check_data(run)
@@ -154,11 +154,13 @@ class SiloDesk:
         _log.info("joined", run=run.run)
 
     def _start(self, run: Run) -> None:
-        if not run.awaited():
-            self._book.move(run.run, "running", only=("joined",))
-            _log.info("run begins", run=run.run)
-        else:
-            self._expired(run)
+        if self._expired(run) or run.awaited() or not self._parts.state.finished(run.run, "begin"):
+            return
+        if busy := self._book.live("running"):
+            self._wait(run, "queued", f"waits for run {busy[0].run} to end: one run at a time")
+            return
+        self._book.move(run.run, "running", only=("joined", "queued"))
+        _log.info("run begins", run=run.run)
 
     def _expired(self, run: Run) -> bool:
         if self._parts.clock() <= run.deadline:
@@ -173,7 +175,7 @@ class SiloDesk:
 
     def _tell_end(self, run: Run) -> None:
         if run.phase == "cancelled":
-            self._said(run.run)
+            self._note(run.run, "ending")
             return
         kind = {"done": DONE, "failed": FAILED, "declined": DECLINE}[run.phase]
         self._parts.courier.send(
@@ -182,9 +184,9 @@ class SiloDesk:
             expires=run.deadline + LAST_WORDS, schema_hash=run.spec_hash,
         )  # fmt: skip
 
-    def _said(self, run: str) -> None:
-        if not self._parts.state.finished(run, "ending"):
-            self._parts.state.finish(run, "ending", self._parts.clock(), 0.0)
+    def _note(self, run: str, step: str) -> None:
+        if not self._parts.state.finished(run, step):
+            self._parts.state.finish(run, step, self._parts.clock(), 0.0)
 
     # what the silo's people say
 
@@ -231,6 +233,6 @@ class SiloDesk:
 
     def _waiting(self, run: str) -> Run:
         found = self._book.get(run)
-        if found.phase not in {"offered", "queued"}:
+        if found.phase != "offered":
             raise UnknownRun(f"run {run} is {found.phase}: it does not wait for approval")
         return found

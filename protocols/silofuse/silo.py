@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import structlog
 
@@ -28,6 +29,7 @@ from services.errors import ConfigError, InvalidArtifact
 from services.files import write_atomic
 
 TABLE = "table.parquet"
+AUTOENCODER = "autoencoder.safetensors"
 ROWS = "rows.csv"
 """Which of the silo's own records were common, and which of these no training saw: for its own later measuring."""
 _log = structlog.get_logger()
@@ -153,25 +155,32 @@ class Silo:
     # learning
 
     def _encode(self, progress: ProgressCallback) -> Message:
-        folder = self._context.workspace / "autoencoder"
+        path = self._context.workspace / AUTOENCODER
         train, _ = self._split()
         progress("autoencoder", 0, 3, None)
         # the secret codebooks and rotation are drawn once: a restart must not upload other codes of the same rows
-        if not folder.exists():
-            Autoencoder.fit(train, self._columns).save(folder)
+        if not path.exists():
+            Autoencoder.fit(train, self._columns).save(path)
         progress("autoencoder", 1, 3, None)
-        latents = Autoencoder.load(folder, self._columns).encode(train)
+        latents = self._autoencoder().encode(train)
         progress("autoencoder", 2, 3, None)
-        path = self._context.workspace / "latents.safetensors"
-        write_tensors(path, {"latents": latents})
+        upload = self._context.workspace / "latents.safetensors"
+        write_tensors(upload, {"latents": latents})
         progress("autoencoder", 3, 3, None)
-        return Message(LATENTS, path, Unprotected(reason=UNPROTECTED[LATENTS]))
+        return Message(LATENTS, upload, Unprotected(reason=UNPROTECTED[LATENTS]))
+
+    def _autoencoder(self) -> Autoencoder:
+        return Autoencoder.load(self._context.workspace / AUTOENCODER, self._columns)
+
+    def _read_slice(self, artifact: Received) -> npt.NDArray[np.float32]:
+        expected = TensorSpec("float32", (self._spec.rows, self._autoencoder().width))
+        found: npt.NDArray[np.float32] = read_tensors(artifact.path, {"latents": expected})["latents"]
+        return found
 
     def _take_slice(self, artifact: Received) -> Iterator[Step]:
         if ORDER not in self._seen:
             raise InvalidArtifact("synthetic codes came before this silo sent any")
-        autoencoder = Autoencoder.load(self._context.workspace / "autoencoder", self._columns)
-        read_tensors(artifact.path, {"latents": TensorSpec("float32", (self._spec.rows, autoencoder.width))})
+        self._read_slice(artifact)
         self._seen.add(SLICE)
         yield Work("decode", lambda progress: self._decode(artifact, progress))
         names = ["synthetic.parquet", "synthetic.csv", ROWS]
@@ -184,9 +193,7 @@ class Silo:
 
     def _decode(self, artifact: Received, progress: ProgressCallback) -> None:
         progress("decode", 0, 1, None)
-        autoencoder = Autoencoder.load(self._context.workspace / "autoencoder", self._columns)
-        latents = read_tensors(artifact.path, {"latents": TensorSpec("float32", (self._spec.rows, autoencoder.width))})
-        synthetic = autoencoder.decode(latents["latents"])
+        synthetic = self._autoencoder().decode(self._read_slice(artifact))
         synthetic.to_parquet(self._context.workspace / "synthetic.parquet", index=False)
         synthetic.to_csv(self._context.workspace / "synthetic.csv", index=False)
         progress("decode", 1, 1, None)
@@ -194,7 +201,7 @@ class Silo:
     def _report(self, progress: ProgressCallback) -> None:
         train, held_out = self._split()
         synthetic = conform(pd.read_parquet(self._context.workspace / "synthetic.parquet"), self._columns)
-        latents = Autoencoder.load(self._context.workspace / "autoencoder", self._columns).encode(train)
+        latents = self._autoencoder().encode(train)
         report.write(self._context, self._spec, train, held_out, synthetic, latents, progress)
 
 

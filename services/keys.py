@@ -1,0 +1,374 @@
+"""A party's keys: made here, kept here, shown to others only by their public halves.
+
+- Signatures are Ed25519 (RFC 8032).
+- Encryption keys are HPKE keys (RFC 9180) of one hybrid suite: ML-KEM-768 (FIPS 203) with X25519, HKDF-SHA-256 and
+  AES-256-GCM. What is sealed today stays closed unless both halves fall, so a recording made now does not wait for a
+  quantum computer.
+- A key's id is the SHA-256 of its raw public bytes: nobody chooses an id, and equal ids are equal keys.
+- Private keys lie in files that only their owner can read, and are never in an error, a log or a `repr`.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import secrets
+import shutil
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Literal, Self, TypeVar
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey, MLKEM768PublicKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from cryptography.hazmat.primitives.hpke import (
+    AEAD,
+    KDF,
+    KEM,
+    MLKEM768X25519PrivateKey,
+    MLKEM768X25519PublicKey,
+    Suite,
+)
+from pydantic import AfterValidator, BaseModel, ConfigDict, RootModel, ValidationError
+from securesystemslib.signer import CryptoSigner, Signer, SSlibKey
+
+from services.artifact import Name, canonical_json, digest, parse_json
+from services.errors import InvalidArtifact, TrustError
+from services.files import sync_folder, write_atomic
+
+_SUITE = Suite(KEM.MLKEM768_X25519, KDF.HKDF_SHA256, AEAD.AES_256_GCM)
+_KEM_PUBLIC_BYTES = 1184
+_KEM_SEED_BYTES = 64
+_MAX_FILE_BYTES = 1 << 16
+
+WRAPPED_BYTES = KEM.MLKEM768_X25519.enc_length() + 32 + 16
+"""Length of a wrapped 256-bit key: the encapsulation, the encrypted key and its tag."""
+
+
+def _bytes_of(text: str) -> bytes:
+    # bytes.fromhex alone would accept blanks and capitals, and one key would have many spellings
+    raw = bytes.fromhex(text)
+    if raw.hex() != text:
+        raise ValueError("a key is written in lower-case hexadecimal")
+    return raw
+
+
+def _check_verify(text: str) -> str:
+    Ed25519PublicKey.from_public_bytes(_bytes_of(text))
+    return text
+
+
+def _check_seal(text: str) -> str:
+    raw = _bytes_of(text)
+    MLKEM768PublicKey.from_public_bytes(raw[:_KEM_PUBLIC_BYTES])
+    # a point of low order loads but cannot be used: the trial keeps a stranger's bad key from failing a later sealing
+    X25519PrivateKey.generate().exchange(X25519PublicKey.from_public_bytes(raw[_KEM_PUBLIC_BYTES:]))
+    return text
+
+
+class _PublicKey(RootModel[str]):
+    model_config = ConfigDict(frozen=True)
+
+    @property
+    def hex(self) -> str:
+        """The raw public bytes in lower-case hexadecimal: the form in which keys stand in JSON."""
+        return self.root
+
+    @property
+    def raw(self) -> bytes:
+        """The raw public bytes."""
+        return bytes.fromhex(self.root)
+
+    @property
+    def key_id(self) -> str:
+        """SHA-256 of the raw public bytes."""
+        return digest(self.raw)
+
+    @classmethod
+    def from_bytes(cls, raw: bytes) -> Self:
+        """Take raw public bytes.
+
+        Raises:
+            ValueError: they are no key of this kind.
+        """
+        return cls(raw.hex())
+
+
+class VerifyKey(_PublicKey):
+    """The public half of a signing key: 32 bytes, 64 digits in JSON; anything else is a ValueError."""
+
+    root: Annotated[str, AfterValidator(_check_verify)]
+
+    def sslib(self) -> SSlibKey:
+        """The same key as securesystemslib (DSSE, TUF) takes it."""
+        return SSlibKey.from_crypto(Ed25519PublicKey.from_public_bytes(self.raw), keyid=self.key_id)
+
+
+class SealTo(_PublicKey):
+    """The public half of an encryption key: ML-KEM-768 (1184 bytes), then X25519 (32); anything else is a ValueError."""
+
+    root: Annotated[str, AfterValidator(_check_seal)]
+
+    def wrap(self, secret: bytes, info: bytes) -> bytes:
+        """Encrypt a short secret to this key with single-shot HPKE (RFC 9180, section 6.1), bound to `info`."""
+        public = MLKEM768X25519PublicKey(
+            MLKEM768PublicKey.from_public_bytes(self.raw[:_KEM_PUBLIC_BYTES]),
+            X25519PublicKey.from_public_bytes(self.raw[_KEM_PUBLIC_BYTES:]),
+        )
+        return _SUITE.encrypt(secret, public, info)
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class SigningKey:
+    """A private Ed25519 key."""
+
+    _private: Ed25519PrivateKey
+
+    @classmethod
+    def generate(cls) -> Self:
+        """Draw a new key."""
+        return cls(Ed25519PrivateKey.generate())
+
+    @classmethod
+    def from_bytes(cls, private: bytes) -> Self:
+        """Take the 32 bytes of `to_bytes`.
+
+        Raises:
+            ValueError: another length.
+        """
+        return cls(Ed25519PrivateKey.from_private_bytes(private))
+
+    def to_bytes(self) -> bytes:
+        """The 32 private bytes."""
+        return self._private.private_bytes_raw()
+
+    @cached_property
+    def public(self) -> VerifyKey:
+        """The key that others verify with."""
+        return VerifyKey.from_bytes(self._private.public_key().public_bytes_raw())
+
+    def signer(self) -> Signer:
+        """The same key as securesystemslib (DSSE, TUF) takes it."""
+        return CryptoSigner(self._private, self.public.sslib())
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class SealingKey:
+    """A private HPKE key: long-lived in an identity, or a run key that is destroyed with its run."""
+
+    _kem: MLKEM768PrivateKey
+    _exchange: X25519PrivateKey
+
+    @classmethod
+    def generate(cls) -> Self:
+        """Draw a new key."""
+        return cls(MLKEM768PrivateKey.generate(), X25519PrivateKey.generate())
+
+    @classmethod
+    def from_bytes(cls, private: bytes) -> Self:
+        """Take the 96 bytes of `to_bytes`.
+
+        Raises:
+            ValueError: another length.
+        """
+        return cls(
+            MLKEM768PrivateKey.from_seed_bytes(private[:_KEM_SEED_BYTES]),
+            X25519PrivateKey.from_private_bytes(private[_KEM_SEED_BYTES:]),
+        )
+
+    def to_bytes(self) -> bytes:
+        """The private bytes: the ML-KEM seed (64), then the X25519 key (32)."""
+        return self._kem.private_bytes_raw() + self._exchange.private_bytes_raw()
+
+    @cached_property
+    def public(self) -> SealTo:
+        """The key that others seal to."""
+        return SealTo.from_bytes(
+            self._kem.public_key().public_bytes_raw() + self._exchange.public_key().public_bytes_raw()
+        )
+
+    def unwrap(self, wrapped: bytes, info: bytes) -> bytes:
+        """Undo `SealTo.wrap`.
+
+        Raises:
+            InvalidArtifact: it was wrapped to another key or for another `info`, or was altered.
+        """
+        try:
+            return _SUITE.decrypt(wrapped, MLKEM768X25519PrivateKey(self._kem, self._exchange), info)
+        except InvalidTag:
+            raise InvalidArtifact(
+                "the wrapped content key does not open: it was altered or taken from elsewhere"
+            ) from None
+
+
+class PublicIdentity(BaseModel):
+    """What a party shows of itself; `verify` and `seal` are its public keys in hexadecimal where it is JSON."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: Name
+    verify: VerifyKey
+    seal: SealTo
+
+    def fingerprint(self) -> str:
+        """See `fingerprint`; it covers the name and both keys."""
+        return fingerprint(canonical_json(self.model_dump(mode="json")))
+
+
+def fingerprint(data: bytes) -> str:
+    """What people compare over the telephone: 160 bits of SHA-256 as eight groups of four letters and digits.
+
+    The alphabet is base32's (RFC 4648, section 6), which has no 0, 1 or 8 to mistake for letters.
+    """
+    text = base64.b32encode(hashlib.sha256(data).digest()[:20]).decode()
+    return " ".join(text[start : start + 4] for start in range(0, 32, 4))
+
+
+@dataclass(frozen=True)
+class Identity:
+    """A party's name and its long-lived private keys, in one folder."""
+
+    name: str
+    signing: SigningKey
+    sealing: SealingKey
+
+    @property
+    def public(self) -> PublicIdentity:
+        """What the party shows of itself."""
+        return PublicIdentity(name=self.name, verify=self.signing.public, seal=self.sealing.public)
+
+    @classmethod
+    def create(cls, folder: Path, name: str) -> Self:
+        """Draw a new identity into a folder that does not exist yet or is empty; it appears whole or not at all.
+
+        Raises:
+            TrustError: the folder holds something already.
+        """
+        identity = cls(name, SigningKey.generate(), SealingKey.generate())
+        staging = folder.with_name(f".{folder.name}-{secrets.token_hex(8)}")
+        staging.mkdir(mode=0o700, parents=True)
+        try:
+            save_private(staging / "signing.key", identity.signing)
+            save_private(staging / "sealing.key", identity.sealing)
+            write_atomic(staging / "identity.json", canonical_json(identity.public.model_dump(mode="json")), mode=0o644)
+            staging.rename(folder)
+        except OSError as error:
+            if not folder.exists():
+                raise
+            raise TrustError(
+                f"{folder} holds something already", fix="keep that identity, or move it away first", kept="its keys"
+            ) from error
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+        sync_folder(folder.parent)
+        return identity
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read an identity that `create` wrote.
+
+        Raises:
+            TrustError: a file is absent, readable by others, damaged, or of another identity.
+        """
+        public = _parse(folder / "identity.json", _read(folder / "identity.json"), PublicIdentity)
+        identity = cls(public.name, load_signing(folder / "signing.key"), load_sealing(folder / "sealing.key"))
+        if identity.public != public:
+            raise TrustError(f"the keys in {folder} are not of one identity", fix="restore the folder from one backup")
+        return identity
+
+
+class _KeyFile(BaseModel):
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+
+    kind: Literal["signing", "sealing"]
+    private: str
+
+
+_Model = TypeVar("_Model", bound=BaseModel)
+
+
+def save_private(path: Path, key: SigningKey | SealingKey) -> None:
+    """Write a private key durably into a new file that only its owner can read.
+
+    Raises:
+        TrustError: the file exists.
+    """
+    if path.exists():
+        raise TrustError(f"there is a key at {path} already", fix="move it away first", kept="the existing key")
+    kind: Literal["signing", "sealing"] = "signing" if isinstance(key, SigningKey) else "sealing"
+    write_atomic(path, canonical_json(_KeyFile(kind=kind, private=key.to_bytes().hex()).model_dump()))
+
+
+def load_signing(path: Path) -> SigningKey:
+    """Read a signing key.
+
+    Raises:
+        TrustError: the file is absent, readable by others, damaged, or of another kind.
+    """
+    try:
+        return SigningKey.from_bytes(_private_bytes(path, "signing"))
+    except ValueError:
+        raise _damaged(path) from None
+
+
+def load_sealing(path: Path) -> SealingKey:
+    """Read an encryption key.
+
+    Raises:
+        TrustError: as `load_signing`.
+    """
+    try:
+        return SealingKey.from_bytes(_private_bytes(path, "sealing"))
+    except ValueError:
+        raise _damaged(path) from None
+
+
+def destroy(path: Path) -> None:
+    """Overwrite a private key and remove it; fine when it is gone already.
+
+    On a file system that copies on write, or on flash, old blocks may outlive the overwriting: run such hosts on an
+    encrypted disk.
+    """
+    try:
+        with path.open("r+b") as file:
+            file.write(bytes(os.fstat(file.fileno()).st_size))
+            file.flush()
+            os.fsync(file.fileno())
+    except FileNotFoundError:
+        return
+    path.unlink()
+    sync_folder(path.parent)
+
+
+def _private_bytes(path: Path, kind: str) -> bytes:
+    content = _read(path, private=True)
+    found = _parse(path, content, _KeyFile)
+    if found.kind != kind:
+        raise TrustError(f"{path} holds a {found.kind} key, not a {kind} key", fix="restore the file from its backup")
+    return bytes.fromhex(found.private)
+
+
+def _read(path: Path, *, private: bool = False) -> bytes:
+    try:
+        with path.open("rb") as file:
+            # asked of the open file, so that it is this file that was checked
+            if private and os.fstat(file.fileno()).st_mode & 0o077:
+                raise TrustError(f"the private key {path} can be read by others", fix=f"chmod 600 {path}")
+            return file.read(_MAX_FILE_BYTES + 1)
+    except OSError as error:
+        raise TrustError(f"{path} cannot be read: {error.strerror}", fix="check the path; `init` makes keys") from error
+
+
+def _parse(path: Path, content: bytes, model: type[_Model]) -> _Model:
+    try:
+        return model.model_validate(parse_json(content, _MAX_FILE_BYTES))
+    except (InvalidArtifact, ValidationError):
+        # without the cause: it may quote the key
+        raise _damaged(path) from None
+
+
+def _damaged(path: Path) -> TrustError:
+    return TrustError(f"{path} is damaged", fix="restore it from its backup, or make a new key and enrol anew")
