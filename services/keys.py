@@ -33,7 +33,7 @@ from cryptography.hazmat.primitives.hpke import (
     Suite,
 )
 from pydantic import AfterValidator, BaseModel, ConfigDict, RootModel, ValidationError
-from securesystemslib.signer import CryptoSigner, Signer, SSlibKey
+from securesystemslib.signer import CryptoSigner, Signer, SSlibKey  # type: ignore[attr-defined] # not in its __all__
 
 from services.artifact import Name, canonical_json, digest, parse_json
 from services.errors import InvalidArtifact, TrustError
@@ -108,7 +108,7 @@ class VerifyKey(_PublicKey):
 
 
 class SealTo(_PublicKey):
-    """The public half of an encryption key: ML-KEM-768 (1184 bytes), then X25519 (32); anything else is a ValueError."""
+    """The public half of an encryption key: ML-KEM-768 (1184 bytes), X25519 (32); anything else is a ValueError."""
 
     root: Annotated[str, AfterValidator(_check_seal)]
 

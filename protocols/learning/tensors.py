@@ -1,0 +1,143 @@
+"""Tensors from strangers: only safetensors, only the declared names, types and shapes, and only finite numbers.
+
+Everything is refused before it costs memory: the file's size is bounded by what was declared, the header's by 1 MiB,
+and the header is read by the kit's own strict JSON reader before safetensors sees the file. Nothing is unpickled.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save
+
+from services.artifact import parse_json
+from services.errors import InvalidArtifact
+from services.files import write_atomic
+
+MAX_HEADER_BYTES = 1 << 20
+_LENGTH_BYTES = 8
+
+Dtype = Literal["float32", "float64", "int64", "uint8"]
+_WIRE_TYPES: Mapping[Dtype, str] = {"float32": "F32", "float64": "F64", "int64": "I64", "uint8": "U8"}
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """What one tensor must be.
+
+    Attributes:
+        dtype: its exact element type.
+        shape: its exact shape; None is a free dimension of at least 1.
+        most: the greatest size of a free dimension.
+    """
+
+    dtype: Dtype
+    shape: tuple[int | None, ...]
+    most: int = 0
+
+    @property
+    def max_bytes(self) -> int:
+        """The greatest size that a tensor of this specification may have."""
+        return self.bytes_of([self.most if size is None else size for size in self.shape])
+
+    def bytes_of(self, shape: list[int]) -> int:
+        """The size of a tensor of this type and the given shape."""
+        return math.prod(shape) * np.dtype(self.dtype).itemsize
+
+    def allows(self, shape: list[int]) -> bool:
+        """Whether a shape is of this specification."""
+        return len(shape) == len(self.shape) and all(
+            1 <= found <= self.most if size is None else found == size
+            for found, size in zip(shape, self.shape, strict=True)
+        )
+
+
+class _Entry(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    dtype: str
+    shape: list[int] = Field(max_length=8)
+    data_offsets: list[int] = Field(min_length=2, max_length=2)
+
+
+def write_tensors(path: Path, tensors: Mapping[str, npt.NDArray[Any]]) -> None:
+    """Write tensors durably; the file appears whole or not at all.
+
+    Raises:
+        InvalidArtifact: a value is not finite, or a type is not one that travels: no reader would take it.
+    """
+    for name, tensor in tensors.items():
+        if tensor.dtype.name not in _WIRE_TYPES:
+            raise InvalidArtifact(f"tensor {name!r} is of type {tensor.dtype.name}, which does not travel")
+        _check_finite(name, tensor)
+    # safetensors copies memory as it lies, so a transposed or sliced array would be written as another one
+    write_atomic(path, save({name: np.asarray(tensor, order="C") for name, tensor in tensors.items()}))
+
+
+def read_tensors(path: Path, expected: Mapping[str, TensorSpec]) -> dict[str, npt.NDArray[Any]]:
+    """Read a stranger's tensors.
+
+    Args:
+        path: a file that came from another party.
+        expected: exactly the tensors that must be there.
+
+    Raises:
+        InvalidArtifact: it is not safetensors, names other tensors, or one has another type or shape, or a value that
+            is not finite.
+    """
+    header, data_bytes = _read_header(path, sum(spec.max_bytes for spec in expected.values()))
+    if header.keys() != expected.keys():
+        raise InvalidArtifact(f"the file must hold exactly the tensors {', '.join(sorted(expected))}")
+    declared = sum(_check_entry(name, header[name], spec) for name, spec in expected.items())
+    if declared != data_bytes:
+        raise InvalidArtifact(f"the file holds {data_bytes} bytes of tensors where its header declares {declared}")
+    try:
+        tensors = load_file(path)
+    except SafetensorError:
+        raise InvalidArtifact("the tensors overlap, leave gaps, or are otherwise not safetensors") from None
+    for name, tensor in tensors.items():
+        _check_finite(name, tensor)
+    return {name: tensors[name] for name in expected}
+
+
+def _read_header(path: Path, max_bytes: int) -> tuple[dict[str, Any], int]:
+    """The header's JSON object, and how many bytes follow it."""
+    size = path.stat().st_size
+    if size > _LENGTH_BYTES + MAX_HEADER_BYTES + max_bytes:
+        raise InvalidArtifact(f"the file has {size} bytes, more than the expected tensors can need")
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(_LENGTH_BYTES), "little")
+        if length > min(MAX_HEADER_BYTES, size - _LENGTH_BYTES):
+            # a pickle's or an archive's first bytes, read as a length, end here
+            raise InvalidArtifact("the file is not safetensors (no other form is read), or its header exceeds 1 MiB")
+        header = parse_json(file.read(length), MAX_HEADER_BYTES)
+    if not isinstance(header, dict):
+        raise InvalidArtifact("the header of the tensors is not an object")
+    return header, size - _LENGTH_BYTES - length
+
+
+def _check_entry(name: str, value: Any, spec: TensorSpec) -> int:
+    """The size in bytes of a tensor that is of its specification."""
+    try:
+        entry = _Entry.model_validate(value)
+    except ValidationError:
+        raise InvalidArtifact(f"the header's entry for tensor {name!r} is malformed") from None
+    if entry.dtype != _WIRE_TYPES[spec.dtype]:
+        raise InvalidArtifact(f"tensor {name!r} must be of type {spec.dtype}")
+    if not spec.allows(entry.shape):
+        wanted = " x ".join(f"(1 to {spec.most})" if size is None else str(size) for size in spec.shape)
+        raise InvalidArtifact(f"tensor {name!r} must have the shape {wanted or 'of a scalar'}")
+    return spec.bytes_of(entry.shape)
+
+
+def _check_finite(name: str, tensor: npt.NDArray[Any]) -> None:
+    if not np.isfinite(tensor).all():
+        raise InvalidArtifact(f"tensor {name!r} holds values that are not finite")
