@@ -1,9 +1,6 @@
 """A party's keys: made here, kept here, shown to others only by their public halves.
 
-- Signatures are Ed25519 (RFC 8032).
-- Encryption keys are HPKE keys (RFC 9180) of one hybrid suite: ML-KEM-768 (FIPS 203) with X25519, HKDF-SHA-256 and
-  AES-256-GCM. What is sealed today stays closed unless both halves fall, so a recording made now does not wait for a
-  quantum computer.
+- Signatures are Ed25519 (RFC 8032); encryption keys are the hybrid HPKE keys of `services.hpke`.
 - A key's id is the SHA-256 of its raw public bytes: nobody chooses an id, and equal ids are equal keys.
 - Private keys lie in files that only their owner can read, and are never in an error, a log or a `repr`.
 """
@@ -18,34 +15,17 @@ import shutil
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Literal, Self, TypeVar
+from typing import Annotated, Self
 
-from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey, MLKEM768PublicKey
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
-from cryptography.hazmat.primitives.hpke import (
-    AEAD,
-    KDF,
-    KEM,
-    MLKEM768X25519PrivateKey,
-    MLKEM768X25519PublicKey,
-    Suite,
-)
-from pydantic import AfterValidator, BaseModel, ConfigDict, RootModel, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, RootModel
 from securesystemslib.signer import CryptoSigner, Signer, SSlibKey  # type: ignore[attr-defined] # not in its __all__
 
-from services.artifact import Name, canonical_json, digest, parse_json
-from services.errors import InvalidArtifact, TrustError
+from services import hpke
+from services.artifact import Name, canonical_json, digest
+from services.errors import TrustError
 from services.files import sync_folder, write_atomic
-
-_SUITE = Suite(KEM.MLKEM768_X25519, KDF.HKDF_SHA256, AEAD.AES_256_GCM)
-_KEM_PUBLIC_BYTES = 1184
-_KEM_SEED_BYTES = 64
-_MAX_FILE_BYTES = 1 << 16
-
-WRAPPED_BYTES = KEM.MLKEM768_X25519.enc_length() + 32 + 16
-"""Length of a wrapped 256-bit key: the encapsulation, the encrypted key and its tag."""
+from services.keyfile import read_private, read_public, write_private
 
 
 def _bytes_of(text: str) -> bytes:
@@ -62,10 +42,7 @@ def _check_verify(text: str) -> str:
 
 
 def _check_seal(text: str) -> str:
-    raw = _bytes_of(text)
-    MLKEM768PublicKey.from_public_bytes(raw[:_KEM_PUBLIC_BYTES])
-    # a point of low order loads but cannot be used: the trial keeps a stranger's bad key from failing a later sealing
-    X25519PrivateKey.generate().exchange(X25519PublicKey.from_public_bytes(raw[_KEM_PUBLIC_BYTES:]))
+    hpke.check_public(_bytes_of(text))
     return text
 
 
@@ -108,17 +85,13 @@ class VerifyKey(_PublicKey):
 
 
 class SealTo(_PublicKey):
-    """The public half of an encryption key: ML-KEM-768 (1184 bytes), X25519 (32); anything else is a ValueError."""
+    """The public half of an encryption key: 1216 bytes of `services.hpke`; anything else is a ValueError."""
 
     root: Annotated[str, AfterValidator(_check_seal)]
 
     def wrap(self, secret: bytes, info: bytes) -> bytes:
-        """Encrypt a short secret to this key with single-shot HPKE (RFC 9180, section 6.1), bound to `info`."""
-        public = MLKEM768X25519PublicKey(
-            MLKEM768PublicKey.from_public_bytes(self.raw[:_KEM_PUBLIC_BYTES]),
-            X25519PublicKey.from_public_bytes(self.raw[_KEM_PUBLIC_BYTES:]),
-        )
-        return _SUITE.encrypt(secret, public, info)
+        """Encrypt a short secret to this key; see `hpke.wrap`."""
+        return hpke.wrap(self.raw, secret, info)
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -159,13 +132,12 @@ class SigningKey:
 class SealingKey:
     """A private HPKE key: long-lived in an identity, or a run key that is destroyed with its run."""
 
-    _kem: MLKEM768PrivateKey
-    _exchange: X25519PrivateKey
+    _private: bytes
 
     @classmethod
     def generate(cls) -> Self:
         """Draw a new key."""
-        return cls(MLKEM768PrivateKey.generate(), X25519PrivateKey.generate())
+        return cls(hpke.generate())
 
     @classmethod
     def from_bytes(cls, private: bytes) -> Self:
@@ -174,21 +146,17 @@ class SealingKey:
         Raises:
             ValueError: another length.
         """
-        return cls(
-            MLKEM768PrivateKey.from_seed_bytes(private[:_KEM_SEED_BYTES]),
-            X25519PrivateKey.from_private_bytes(private[_KEM_SEED_BYTES:]),
-        )
+        hpke.public_of(private)
+        return cls(private)
 
     def to_bytes(self) -> bytes:
-        """The private bytes: the ML-KEM seed (64), then the X25519 key (32)."""
-        return self._kem.private_bytes_raw() + self._exchange.private_bytes_raw()
+        """The 96 private bytes."""
+        return self._private
 
     @cached_property
     def public(self) -> SealTo:
         """The key that others seal to."""
-        return SealTo.from_bytes(
-            self._kem.public_key().public_bytes_raw() + self._exchange.public_key().public_bytes_raw()
-        )
+        return SealTo.from_bytes(hpke.public_of(self._private))
 
     def unwrap(self, wrapped: bytes, info: bytes) -> bytes:
         """Undo `SealTo.wrap`.
@@ -196,12 +164,7 @@ class SealingKey:
         Raises:
             InvalidArtifact: it was wrapped to another key or for another `info`, or was altered.
         """
-        try:
-            return _SUITE.decrypt(wrapped, MLKEM768X25519PrivateKey(self._kem, self._exchange), info)
-        except InvalidTag:
-            raise InvalidArtifact(
-                "the wrapped content key does not open: it was altered or taken from elsewhere"
-            ) from None
+        return hpke.unwrap(self._private, wrapped, info)
 
 
 class PublicIdentity(BaseModel):
@@ -273,21 +236,11 @@ class Identity:
         Raises:
             TrustError: a file is absent, readable by others, damaged, or of another identity.
         """
-        public = _parse(folder / "identity.json", _read(folder / "identity.json"), PublicIdentity)
+        public = read_public(folder / "identity.json", PublicIdentity)
         identity = cls(public.name, load_signing(folder / "signing.key"), load_sealing(folder / "sealing.key"))
         if identity.public != public:
             raise TrustError(f"the keys in {folder} are not of one identity", fix="restore the folder from one backup")
         return identity
-
-
-class _KeyFile(BaseModel):
-    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
-
-    kind: Literal["signing", "sealing"]
-    private: str
-
-
-_Model = TypeVar("_Model", bound=BaseModel)
 
 
 def save_private(path: Path, key: SigningKey | SealingKey) -> None:
@@ -296,10 +249,7 @@ def save_private(path: Path, key: SigningKey | SealingKey) -> None:
     Raises:
         TrustError: the file exists.
     """
-    if path.exists():
-        raise TrustError(f"there is a key at {path} already", fix="move it away first", kept="the existing key")
-    kind: Literal["signing", "sealing"] = "signing" if isinstance(key, SigningKey) else "sealing"
-    write_atomic(path, canonical_json(_KeyFile(kind=kind, private=key.to_bytes().hex()).model_dump()))
+    write_private(path, "signing" if isinstance(key, SigningKey) else "sealing", key.to_bytes())
 
 
 def load_signing(path: Path) -> SigningKey:
@@ -308,10 +258,7 @@ def load_signing(path: Path) -> SigningKey:
     Raises:
         TrustError: the file is absent, readable by others, damaged, or of another kind.
     """
-    try:
-        return SigningKey.from_bytes(_private_bytes(path, "signing"))
-    except ValueError:
-        raise _damaged(path) from None
+    return SigningKey.from_bytes(read_private(path, "signing", 32))
 
 
 def load_sealing(path: Path) -> SealingKey:
@@ -320,10 +267,7 @@ def load_sealing(path: Path) -> SealingKey:
     Raises:
         TrustError: as `load_signing`.
     """
-    try:
-        return SealingKey.from_bytes(_private_bytes(path, "sealing"))
-    except ValueError:
-        raise _damaged(path) from None
+    return SealingKey.from_bytes(read_private(path, "sealing", 96))
 
 
 def destroy(path: Path) -> None:
@@ -341,34 +285,3 @@ def destroy(path: Path) -> None:
         return
     path.unlink()
     sync_folder(path.parent)
-
-
-def _private_bytes(path: Path, kind: str) -> bytes:
-    content = _read(path, private=True)
-    found = _parse(path, content, _KeyFile)
-    if found.kind != kind:
-        raise TrustError(f"{path} holds a {found.kind} key, not a {kind} key", fix="restore the file from its backup")
-    return bytes.fromhex(found.private)
-
-
-def _read(path: Path, *, private: bool = False) -> bytes:
-    try:
-        with path.open("rb") as file:
-            # asked of the open file, so that it is this file that was checked
-            if private and os.fstat(file.fileno()).st_mode & 0o077:
-                raise TrustError(f"the private key {path} can be read by others", fix=f"chmod 600 {path}")
-            return file.read(_MAX_FILE_BYTES + 1)
-    except OSError as error:
-        raise TrustError(f"{path} cannot be read: {error.strerror}", fix="check the path; `init` makes keys") from error
-
-
-def _parse(path: Path, content: bytes, model: type[_Model]) -> _Model:
-    try:
-        return model.model_validate(parse_json(content, _MAX_FILE_BYTES))
-    except (InvalidArtifact, ValidationError):
-        # without the cause: it may quote the key
-        raise _damaged(path) from None
-
-
-def _damaged(path: Path) -> TrustError:
-    return TrustError(f"{path} is damaged", fix="restore it from its backup, or make a new key and enrol anew")
