@@ -1,0 +1,142 @@
+"""A body: AES-256-GCM chunk by chunk, so that a payload of any size passes through a few MiB of memory.
+
+Chunk i of n is encrypted under nonce = i as 11 big-endian bytes || 1 if it is the last, else 0; the last chunk is
+empty only when the payload is. Chunks can then be neither reordered, dropped, appended nor taken from elsewhere
+(the STREAM construction: Hoang, Reyhanitabar, Rogaway, Vizár, "Online Authenticated-Encryption", CRYPTO 2015).
+A key serves one body.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from io import BufferedIOBase
+from typing import BinaryIO, Self
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from services.errors import InvalidArtifact
+
+CHUNK = 1 << 20
+TAG = 16
+
+
+def body_length(payload_length: int) -> int:
+    """How many bytes the body of a payload has."""
+    return payload_length + TAG * _count(payload_length)
+
+
+def payload_length(body: int) -> int:
+    """How many bytes the payload of a body has.
+
+    Raises:
+        InvalidArtifact: no payload has a body of that length.
+    """
+    length = body - TAG * -(-body // (CHUNK + TAG))
+    if length < 0 or body_length(length) != body:
+        raise InvalidArtifact("no payload has a body of that length")
+    return length
+
+
+def encrypt(source: BufferedIOBase, length: int, key: bytes, aad: bytes, target: BinaryIO) -> str:
+    """Encrypt `length` bytes.
+
+    Args:
+        source: where the payload is read.
+        length: of the payload.
+        key: 32 bytes, never used before.
+        aad: what every chunk is bound to.
+        target: where the body is written.
+
+    Returns:
+        The body's SHA-256.
+
+    Raises:
+        InvalidArtifact: the payload ended early.
+    """
+    cipher = AESGCM(key)
+    with _Sha256() as sha256:
+        for nonce, plain, sealed in _steps(length):
+            if source.readinto(plain) != len(plain):
+                raise InvalidArtifact("the payload changed while it was sealed")
+            cipher.encrypt_into(nonce, plain, aad, sealed)
+            sha256.update(sealed)
+            target.write(sealed)
+        return sha256.hexdigest()
+
+
+def decrypt(source: BufferedIOBase, length: int, key: bytes, aad: bytes, target: BinaryIO) -> str:
+    """Undo `encrypt`; `target` is to be believed only after this returned and its result was compared.
+
+    Args:
+        source: where the body is read.
+        length: of the payload.
+        key: the body's key.
+        aad: what every chunk is bound to.
+        target: where the payload is written.
+
+    Returns:
+        The SHA-256 of what was read.
+
+    Raises:
+        InvalidArtifact: the body ended early, or a chunk is not what was encrypted in its place.
+    """
+    cipher = AESGCM(key)
+    with _Sha256() as sha256:
+        for nonce, plain, sealed in _steps(length):
+            if source.readinto(sealed) != len(sealed):
+                raise InvalidArtifact("the body is truncated")
+            sha256.update(sealed)
+            try:
+                cipher.decrypt_into(nonce, sealed, aad, plain)
+            except InvalidTag:
+                raise InvalidArtifact("a chunk of the body does not authenticate") from None
+            target.write(plain)
+        return sha256.hexdigest()
+
+
+def _count(length: int) -> int:
+    return max(1, -(-length // CHUNK))
+
+
+def _steps(length: int) -> Iterator[tuple[bytes, memoryview, memoryview]]:
+    """For every chunk its nonce, room for its plain bytes, and room for its sealed bytes.
+
+    The latter alternates between two buffers: one is hashed while the other is filled.
+    """
+    plain = memoryview(bytearray(CHUNK))
+    sealed = [memoryview(bytearray(CHUNK + TAG)) for _ in range(2)]
+    last = _count(length) - 1
+    for index in range(last + 1):
+        size = min(CHUNK, length - index * CHUNK)
+        yield index.to_bytes(11, "big") + bytes([index == last]), plain[:size], sealed[index % 2][: size + TAG]
+
+
+class _Sha256:
+    """SHA-256 on a second thread: it takes longer than reading, encrypting and writing together."""
+
+    def __init__(self) -> None:
+        self._hash = hashlib.sha256()
+        self._thread = ThreadPoolExecutor(1)
+        self._last: Future[None] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._thread.shutdown()
+
+    def update(self, data: memoryview) -> None:
+        """Hash in the background; `data` must stay as it is until the *next* call has returned."""
+        self._wait()
+        self._last = self._thread.submit(self._hash.update, data)
+
+    def hexdigest(self) -> str:
+        self._wait()
+        return self._hash.hexdigest()
+
+    def _wait(self) -> None:
+        if self._last:
+            self._last.result()
