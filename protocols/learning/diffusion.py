@@ -179,19 +179,19 @@ def train(
     spread = torch.where(spread > 1e-6, spread, 0.0)  # a dimension that is constant comes back constant
     data = (data - mean) / torch.where(spread > 0, spread, 1.0)
 
-    training = _Training(Denoiser(data.shape[1], parameters).to(place), parameters)
+    training = _Training(Denoiser(data.shape[1], parameters).to(place), parameters, parameters.steps_for(len(data)))
     start = training.resume(checkpoint) if checkpoint is not None and checkpoint.exists() else 0
     saved = time.monotonic()
     losses: list[Tensor] = []
-    for step in range(start, parameters.steps):
+    for step in range(start, training.steps):
         losses.append(training.step(data, step))
-        if (step + 1) % REPORT_STEPS and step + 1 < parameters.steps:
+        if (step + 1) % REPORT_STEPS and step + 1 < training.steps:
             continue
         loss = float(torch.stack(losses).mean())
         losses.clear()
         if not math.isfinite(loss):
             raise RunFailed("the diffusion's loss is no longer finite", fix="lower `learning_rate` in the next run")
-        progress("diffusion", step + 1, parameters.steps, loss)
+        progress("diffusion", step + 1, training.steps, loss)
         if checkpoint is not None and time.monotonic() - saved > CHECKPOINT_SECONDS:
             training.save(checkpoint, step + 1)
             saved = time.monotonic()
@@ -201,7 +201,8 @@ def train(
 class _Training:
     """The state that a training moves on: the denoiser, its moving average, and Adam's moments."""
 
-    def __init__(self, denoiser: Denoiser, parameters: DiffusionParameters) -> None:
+    def __init__(self, denoiser: Denoiser, parameters: DiffusionParameters, steps: int) -> None:
+        self.steps = steps
         self.denoiser = denoiser
         self.average = copy.deepcopy(denoiser).requires_grad_(requires_grad=False)
         self.parameters = parameters
@@ -230,7 +231,7 @@ class _Training:
         return loss.detach()
 
     def _rate(self, step: int) -> float:
-        cosine = 0.5 * (1 + math.cos(math.pi * step / self.parameters.steps))
+        cosine = 0.5 * (1 + math.cos(math.pi * step / self.steps))
         return self.parameters.learning_rate * min(1.0, (step + 1) / WARM_UP) * cosine
 
     def save(self, path: Path, done: int) -> None:

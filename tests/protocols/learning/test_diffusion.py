@@ -89,6 +89,13 @@ def test_progress_names_the_phase_the_step_and_a_falling_loss() -> None:
     assert losses[-1] < losses[0]
 
 
+def test_a_small_table_is_passed_over_a_bounded_number_of_times() -> None:
+    totals: set[int] = set()
+    parameters = SMALL.model_copy(update={"epochs": 6})
+    train(a_ring(250), parameters, lambda phase, step, total, loss: totals.add(total), device="cpu")
+    assert totals == {24}  # 6 passes over 250 rows, 64 at a time; 60 steps would be 15 passes
+
+
 def test_global_random_state_is_neither_used_nor_moved() -> None:
     before = torch.get_rng_state()
     train(a_ring(), SMALL, silent, device="cpu").sample(3, silent)
