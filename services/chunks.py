@@ -9,6 +9,7 @@ A key serves one body.
 from __future__ import annotations
 
 import hashlib
+from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from io import BufferedIOBase
@@ -21,6 +22,7 @@ from services.errors import InvalidArtifact
 
 CHUNK = 1 << 20
 TAG = 16
+_AHEAD = 8
 
 
 def body_length(payload_length: int) -> int:
@@ -104,14 +106,14 @@ def _count(length: int) -> int:
 def _steps(length: int) -> Iterator[tuple[bytes, memoryview, memoryview]]:
     """For every chunk its nonce, room for its plain bytes, and room for its sealed bytes.
 
-    The latter alternates between two buffers: one is hashed while the other is filled.
+    The latter rotates, so that a few chunks can wait to be hashed while the next ones are filled.
     """
     plain = memoryview(bytearray(CHUNK))
-    sealed = [memoryview(bytearray(CHUNK + TAG)) for _ in range(2)]
+    sealed = [memoryview(bytearray(CHUNK + TAG)) for _ in range(_AHEAD)]
     last = _count(length) - 1
     for index in range(last + 1):
         size = min(CHUNK, length - index * CHUNK)
-        yield index.to_bytes(11, "big") + bytes([index == last]), plain[:size], sealed[index % 2][: size + TAG]
+        yield index.to_bytes(11, "big") + bytes([index == last]), plain[:size], sealed[index % _AHEAD][: size + TAG]
 
 
 class _Sha256:
@@ -120,7 +122,7 @@ class _Sha256:
     def __init__(self) -> None:
         self._hash = hashlib.sha256()
         self._thread = ThreadPoolExecutor(1)
-        self._last: Future[None] | None = None
+        self._waiting: deque[Future[None]] = deque()
 
     def __enter__(self) -> Self:
         return self
@@ -129,14 +131,12 @@ class _Sha256:
         self._thread.shutdown()
 
     def update(self, data: memoryview) -> None:
-        """Hash in the background; `data` must stay as it is until the *next* call has returned."""
-        self._wait()
-        self._last = self._thread.submit(self._hash.update, data)
+        """Hash soon; `data` must stay as it is for `_AHEAD - 1` further calls."""
+        self._waiting.append(self._thread.submit(self._hash.update, data))
+        if len(self._waiting) == _AHEAD:
+            self._waiting.popleft().result()
 
     def hexdigest(self) -> str:
-        self._wait()
+        while self._waiting:
+            self._waiting.popleft().result()
         return self._hash.hexdigest()
-
-    def _wait(self) -> None:
-        if self._last:
-            self._last.result()
