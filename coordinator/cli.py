@@ -21,6 +21,7 @@ from services.command import (
     check_names,
     console,
     print_json,
+    say,
     seen_from,
     serve,
     write_new,
@@ -53,8 +54,8 @@ def init(
     config_path = folder / CONFIG_FILE
     write_new(config_path, config_text(name, federation, seen_from(folder, store), seen_from(folder, bus)))
     shown = roster.found(load(config_path))
-    console.print(f"Federation [bold]{federation}[/] is founded. Its configuration is {config_path}.")
-    console.print(f"Root fingerprint, to read to every silo by telephone:\n  [bold]{shown}[/]")
+    say(f"Federation [bold]{federation}[/] is founded. Its configuration is {config_path}.")
+    say(f"Root fingerprint, to read to every silo by telephone:\n  [bold]{shown}[/]")
 
 
 @app.command()
@@ -68,7 +69,7 @@ def admit(
     settings = load(config)
     identity = roster.read_enrolment(settings, request)
     shown = identity.fingerprint()
-    console.print(f"[bold]{identity.name}[/] shows the fingerprint\n  [bold]{shown}[/]")
+    say(f"[bold]{identity.name}[/] shows the fingerprint\n  [bold]{shown}[/]")
     if fingerprint is None:
         typer.confirm("Did the silo read you exactly this, by telephone?", abort=True)
     elif fingerprint.replace(" ", "").upper() != shown.replace(" ", ""):
@@ -79,15 +80,15 @@ def admit(
         )
     target = out or request.with_name(f"admission-{identity.name}.json")
     published = roster.admit(settings, identity, target)
-    console.print(f"Admitted; roster version {published.version} is published. Send [bold]{target}[/] to the silo.")
-    console.print(f"Root fingerprint, to read to the silo:\n  [bold]{roster.root_fingerprint(settings)}[/]")
+    say(f"Admitted; roster version {published.version} is published. Send [bold]{target}[/] to the silo.")
+    say(f"Root fingerprint, to read to the silo:\n  [bold]{roster.root_fingerprint(settings)}[/]")
 
 
 @app.command()
 def renew(config: ConfigOption = _DEFAULT) -> None:
     """Publish the roster anew before it expires."""
     published = roster.renew(load(config))
-    console.print(f"Roster version {published.version} holds until {published.expires:%Y-%m-%d}.")
+    say(f"Roster version {published.version} holds until {published.expires:%Y-%m-%d}.")
 
 
 @app.command()
@@ -103,7 +104,7 @@ def members(config: ConfigOption = _DEFAULT, as_json: JsonOption = False) -> Non
     for identity in published.members.values():
         table.add_row(identity.name, identity.fingerprint())
     console.print(table)
-    console.print(f"Roster version {published.version}, until {published.expires:%Y-%m-%d}.")
+    say(f"Roster version {published.version}, until {published.expires:%Y-%m-%d}.")
 
 
 @app.command("serve")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 from collections.abc import Mapping
 from datetime import timedelta
@@ -63,11 +64,11 @@ class CoordinatorDesk:
         recipients = sealing_keys(self._parts.trust, tuple(spec.silos))
         now = self._parts.clock()
         run = f"{spec.name[:40]}-{now:%Y%m%d}-{secrets.token_hex(4)}"
-        self._book.open(run, spec.model_dump(mode="json"), self._me, now, now + spec.deadline)
+        self._book.open(run, json.dumps(spec.model_dump(mode="json")), self._me, now, now + spec.deadline)
         key = self._parts.keys.make(run)
         self._book.admit(run, self._me, key.hex)
         opened = self._book.get(run)
-        offer = Offer(spec=dict(opened.spec), deadline=opened.deadline, run_key=key.hex)
+        offer = Offer(spec=opened.text, deadline=opened.deadline, run_key=key.hex)
         self._parts.courier.send(
             run, "offer", say(OFFER, offer), recipients, expires=opened.deadline, schema_hash=opened.spec_hash
         )

@@ -85,6 +85,11 @@ def seen_from(folder: Path, path: Path) -> Path:
     return path if path.is_absolute() else Path(os.path.relpath(path, folder))
 
 
+def say(text: str) -> None:
+    """Print a line for people, without breaking paths and fingerprints."""
+    console.print(text, soft_wrap=True, highlight=False)
+
+
 def print_json(value: Any) -> None:
     """Print JSON for programs, free of any styling."""
     sys.stdout.write(json.dumps(value, indent=2) + "\n")

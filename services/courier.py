@@ -294,6 +294,9 @@ class Courier:
         broken |= after is not None and after["previous"] != found
         if broken:
             raise Equivocation(f"artifact {header.sequence} of {header.sender} in run {header.run} breaks its chain")
+        if before is None and header.previous is not None:
+            # a gap, mostly something for others: its name is known, so nobody waits for the next listing
+            self._note(f"{header.federation}/{header.sender}/{header.run}/{header.previous}.manifest")
         return None
 
     def _take(self, manifest: Manifest, body_key: str) -> Outcome:

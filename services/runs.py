@@ -43,9 +43,9 @@ class _Words(BaseModel):
 
 
 class Offer(_Words):
-    """The coordinator's invitation."""
+    """The coordinator's invitation; the specification's exact JSON text keeps the order of silos and columns."""
 
-    spec: dict[str, Any]
+    spec: str
     deadline: AwareDatetime
     run_key: str
 
@@ -84,10 +84,17 @@ def hear(path: Path, model: type[Words]) -> Words:
 
 @dataclass(frozen=True)
 class Run:
-    """One run as this party knows it; `parties` maps those who joined to their public run keys."""
+    """One run as this party knows it.
+
+    Attributes:
+        text: the run specification, exactly as the coordinator wrote it.
+        spec: the same, parsed.
+        parties: those who joined, and their public run keys.
+    """
 
     run: str
     phase: Phase
+    text: str
     spec: Mapping[str, Any]
     coordinator: str
     created: datetime
@@ -111,7 +118,7 @@ class Run:
     @property
     def spec_hash(self) -> str:
         """What every artifact of the run is bound to."""
-        return digest(canonical_json(self.spec))
+        return digest(self.text.encode())
 
     def awaited(self) -> tuple[str, ...]:
         """Participants that have not joined."""
@@ -134,11 +141,11 @@ class RunBook:
     def __init__(self, state: State) -> None:
         self._state = state
 
-    def open(self, run: str, spec: Mapping[str, Any], coordinator: str, created: datetime, deadline: datetime) -> None:
+    def open(self, run: str, text: str, coordinator: str, created: datetime, deadline: datetime) -> None:
         """Write a new run down as offered; an older record of the same name stays as it is."""
         self._state.write(
             "INSERT OR IGNORE INTO runs (run, phase, spec, coordinator, created, deadline) VALUES (?,?,?,?,?,?)",
-            *(run, "offered", canonical_json(spec).decode(), coordinator, now_text(created), now_text(deadline)),
+            *(run, "offered", text, coordinator, now_text(created), now_text(deadline)),
         )
 
     def find(self, run: str) -> Run | None:
@@ -238,6 +245,7 @@ def _run(row: Any) -> Run:
     return Run(
         run=row["run"],
         phase=row["phase"],
+        text=row["spec"],
         spec=json.loads(row["spec"]),
         coordinator=row["coordinator"],
         created=datetime.fromisoformat(row["created"]),

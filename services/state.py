@@ -28,7 +28,7 @@ CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE runs (
   run TEXT PRIMARY KEY,
   phase TEXT NOT NULL,
-  spec TEXT NOT NULL,           -- the run specification as offered, canonical JSON
+  spec TEXT NOT NULL,           -- the run specification, exactly as offered
   coordinator TEXT NOT NULL,
   created TEXT NOT NULL,
   deadline TEXT NOT NULL,

@@ -18,6 +18,7 @@ from services.command import (
     check_names,
     console,
     print_json,
+    say,
     seen_from,
     serve,
     write_new,
@@ -64,8 +65,8 @@ def init(
     write_new(folder / "policy.yaml", POLICY_TEXT)
     config = load(folder / CONFIG_FILE)
     identity = Identity.create(config.home / "keys", name)
-    console.print(f"Silo [bold]{name}[/] is set up in {folder}: review {CONFIG_FILE} and policy.yaml, then enrol.")
-    console.print(f"Fingerprint:\n  [bold]{identity.public.fingerprint()}[/]")
+    say(f"Silo [bold]{name}[/] is set up in {folder}: review {CONFIG_FILE} and policy.yaml, then enrol.")
+    say(f"Fingerprint:\n  [bold]{identity.public.fingerprint()}[/]")
 
 
 @app.command()
@@ -82,11 +83,11 @@ def enroll(
     if admission is None:
         target = out or Path(f"enrolment-{settings.name}.json")
         shown = enrolment.request(settings, target)
-        console.print(f"Send [bold]{target}[/] to the consortium, and read it this fingerprint by telephone:")
-        console.print(f"  [bold]{shown}[/]")
+        say(f"Send [bold]{target}[/] to the consortium, and read it this fingerprint by telephone:")
+        say(f"  [bold]{shown}[/]")
         return
     expected = fingerprint or typer.prompt("Root fingerprint, as the consortium reads it to you by telephone")
-    console.print(enrolment.admit(settings, admission, expected))
+    say(enrolment.admit(settings, admission, expected))
 
 
 @app.command()
@@ -176,7 +177,7 @@ def join(
     settings = load(config)
     with State(settings.home, writer=False) as state:
         spec = RunBook(state).get(run).spec
-    console.print(f"The joined table is {join_tables(settings.name, spec, settings.outputs / run, out)}")
+    say(f"The joined table is {join_tables(settings.name, spec, settings.outputs / run, out)}")
 
 
 @app.command()

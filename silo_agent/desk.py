@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 import protocols
 from protocols.spec import parse_spec
+from services.artifact import parse_json
 from services.contract import Message, Received
 from services.errors import ConfigError, InvalidArtifact, PolicyRefusal, SilokitError, TrustError
 from services.runs import (
@@ -94,7 +95,7 @@ class SiloDesk:
             raise InvalidArtifact(f"{artifact.sender} is not the coordinator and cannot offer runs")
         offer = hear(artifact.path, Offer)
         try:
-            spec = parse_spec(offer.spec)
+            spec = parse_spec(parse_json(offer.spec.encode()))
         except ValidationError as error:
             raise InvalidArtifact("the offered run specification is malformed") from error
         if self._me not in spec.silos:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from services.artifact import Unprotected
 from services.contract import Message, Received
 from services.errors import DataError, InvalidArtifact
+from services.files import private_folder
 from services.runs import Run
 from silo_agent.policy import TABLE, TABLE_REASON
 
@@ -49,15 +50,16 @@ def keep_table(artifact: Received, run: Run, folder: Path) -> None:
     """
     from protocols.spec import parse_spec  # noqa: PLC0415 - pandas only when there is a table
 
-    spec = parse_spec(run.spec)
-    try:
-        _read(artifact.path, spec, artifact.sender)
-    except (DataError, ValueError, OSError) as error:
-        raise InvalidArtifact(f"the columns released by {artifact.sender} do not fit the run's schema") from error
     target = received_table(folder, artifact.sender)
-    target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    shutil.copyfile(artifact.path, target.with_suffix(".partial"))
-    target.with_suffix(".partial").rename(target)
+    unchecked = private_folder(target.parent) / f".unchecked-{target.name}"
+    try:
+        shutil.copyfile(artifact.path, unchecked)
+        _read(unchecked, parse_spec(run.spec), artifact.sender)
+        unchecked.rename(target)
+    except (DataError, ValueError) as error:
+        raise InvalidArtifact(f"the columns released by {artifact.sender} do not fit the run's schema") from error
+    finally:
+        unchecked.unlink(missing_ok=True)
 
 
 def join_tables(me: str, spec: Mapping[str, Any], folder: Path, target: Path) -> Path:

@@ -155,7 +155,14 @@ def test_what_is_sealed_to_others_is_passed_over_and_fills_the_chain(world: Worl
 
 @pytest.mark.parametrize(
     "name",
-    ["", "nonsense", "../../etc/passwd", f"{FEDERATION}/north", "elsewhere/north/r/" + "0" * 64 + ".manifest", "x" * 9999],
+    [
+        "",
+        "nonsense",
+        "../../etc/passwd",
+        f"{FEDERATION}/north",
+        "elsewhere/north/r/" + "0" * 64 + ".manifest",
+        "x" * 9999,
+    ],
 )
 def test_a_forged_notice_never_wedges_a_party(world: World, run: str, name: str) -> None:
     world.bus.queues[HUB].insert(0, Notice(name, "forged"))
