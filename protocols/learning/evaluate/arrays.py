@@ -80,9 +80,14 @@ class Space:
                 out[present, index] = (below + within) / (2 * len(known))
         return out
 
-    def nearest(self, rows: Floats, *others: Floats) -> list[Floats]:
-        """The distance of each row [n] to the nearest row of each of the other matrices."""
-        return [np.concatenate([part.min(axis=1) for part in self._distances(rows, other)]) for other in others]
+    def nearest(self, rows: Floats, *others: Floats) -> list[tuple[Floats, NDArray[np.int64]]]:
+        """The distance [n] of each row to the nearest row of each of the other matrices, and its place [n] there."""
+        found = []
+        for other in others:
+            parts = [(part.min(axis=1), part.argmin(axis=1)) for part in self._distances(rows, other)]
+            distances, places = zip(*parts, strict=True)
+            found.append((np.concatenate(distances), np.concatenate(places)))
+        return found
 
     def neighbours(self, rows: Floats, count: int) -> NDArray[np.int64]:
         """The places [n, count] of the reference rows nearest to each row, the nearest first."""

@@ -1,9 +1,9 @@
 """Anonymeter's three attacks (Giomi et al., PoPETs 2023) on training rows, on held-out rows, and by mere guessing.
 
 What succeeds as often on held-out people as on those that training saw is knowledge about the population; only the
-excess is a leak. Queries, successes and intervals are Anonymeter's. Targets and neighbours are ours, because its
-version 1.1 draws targets from the global generator, guesses its baseline at misaligned rows, lets a missing value
-spoil a distance, and compiles for seconds in every process; the baseline is the exact chance of a guess.
+excess is a leak. Queries, successes and intervals are Anonymeter's. Targets, neighbours and
+baselines are ours, because its version 1.1 draws them from generators without a seed, guesses at misaligned rows, lets
+a missing value spoil a distance, and compiles for seconds in every process.
 """
 
 from __future__ import annotations
@@ -91,7 +91,9 @@ def singling_out(tables: Attacked) -> Attack:
         results = evaluator.results()
     if any("could generate only" in message for message in heard):
         return Attack(reason="too few conditions single out a synthetic row: the columns hold too few values")
-    return _attack(results, results.n_baseline / results.n_attacks_baseline)
+    return _attack(
+        results, _alone_by_chance(drawn[0][:size], drawn[2], tables.columns, np.random.default_rng([tables.seed, 9]))
+    )
 
 
 def linkability(tables: Attacked) -> Attack:
@@ -168,6 +170,23 @@ class _Near:
     def neighbours(self, rows: Floats, count: int) -> NDArray[np.int64]:
         """The nearest synthetic rows [n, count] of rows [n, columns]."""
         return self._space.neighbours(rows[:, self._places], count)
+
+
+def _alone_by_chance(rows: Floats, synthetic: Floats, columns: Columns, rng: np.random.Generator) -> float:
+    """How often a query made at random singles out a row: as many conditions, each on any value of a column.
+
+    Anonymeter's own draws follow the order of `polars.unique`, which changes from run to run.
+    """
+    named, comparisons = categories(columns), (np.equal, np.not_equal, np.less, np.greater)
+    alone = 0
+    for _ in range(ATTACKS):
+        found = np.full(len(rows), fill_value=True)
+        for place in rng.permutation(len(columns))[:QUERY_COLUMNS]:
+            value = rng.choice(np.unique(synthetic[:, place]))
+            compare = comparisons[rng.integers(2 if place in named else 4)]
+            found &= np.isnan(rows[:, place]) if np.isnan(value) else compare(rows[:, place], value)
+        alone += found.sum() == 1
+    return float(alone / ATTACKS)
 
 
 def _records(table: Floats, columns: Columns) -> pd.DataFrame:

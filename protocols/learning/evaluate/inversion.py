@@ -72,7 +72,7 @@ def _attack(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # it stops after 300 rounds, converged or not
         return [
-            model.fit(known[leaked], aims[leaked]).predict(known[asked]).reshape(len(asked), -1)
+            model.fit(known[leaked], aims[leaked].squeeze()).predict(known[asked]).reshape(len(asked), -1)
             for model in (ridge, network)
         ]
 

@@ -22,7 +22,7 @@ FEWEST_ROWS = 10
 HOPELESS = 0.02
 """A target that real rows predict no better than this says nothing about synthetic ones."""
 
-STEPS = 10
+STEPS = 9
 
 # streams of the seed: no measure's draws depend on another's
 INDEPENDENT, DETECTION, MEMORISATION = 100, 101, 102
@@ -65,7 +65,8 @@ def evaluate(
     resembles, auc = judge.resemblance(ours)
     resembles_alone, auc_alone = judge.resemblance(alone)
     resembles_real, auc_real = judge.resemblance(judge.training)
-    memorised, memorised_alone = judge.memorisation(ours), judge.memorisation(alone)
+    memorised, error = judge.memorisation(ours)
+    memorised_alone, _ = judge.memorisation(alone)
     scores = judge.utility(ours, alone, asked)
     privacy = judge.attacks(ours, (asked or list(columns))[: attacks.SECRETS])
     progress("measuring", STEPS, STEPS, None)
@@ -91,6 +92,7 @@ def evaluate(
         utility_scores=scores,
         detection_auc=auc,
         memorisation=memorised,
+        memorisation_error=error,
         privacy=privacy,
         notes=(*_unmeasured(utility, scores), *_silent(privacy)),
     )
@@ -127,10 +129,11 @@ class _Judge:
         parts["overall"] = float(np.mean(list(parts.values())))
         return {name: round(100 * value, 2) for name, value in parts.items()}, round(auc, 4)
 
-    def memorisation(self, table: Floats) -> float:
+    def memorisation(self, table: Floats) -> tuple[float, float]:
         """See `memorisation.memorisation`."""
         self._begin()
-        return round(memorisation(self.training, self.held_out, table, self.columns, self._rng(MEMORISATION)), 4)
+        share, error = memorisation(self.training, self.held_out, table, self.columns, self._rng(MEMORISATION))
+        return round(share, 4), round(error, 4)
 
     def utility(self, table: Floats, alone: Floats, targets: Sequence[str]) -> dict[str, TargetUtility]:
         """Scores on held-out rows of trees that learnt from real, from synthetic and from independent rows."""

@@ -12,7 +12,11 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict
 
 MEMORISED = 0.55
-"""Above this share of synthetic rows nearer to a training row than to a held-out one, a report warns."""
+"""Above this share of synthetic rows nearer to a training row than to a held-out one, a report warns, unless so few
+real rows were compared that chance explains it."""
+
+LEAKED = 0.05
+"""An attack's excess on training rows that a report warns of, once its 95% interval lies above."""
 
 
 class _Part(BaseModel):
@@ -105,6 +109,7 @@ class Report(_Part):
         utility: for each target, trees trained on synthetic rows over trees trained on real ones, and `overall`.
         utility_scores: the scores behind `utility`.
         memorisation: the share of synthetic rows nearer to a training row than to one of as many held-out rows.
+        memorisation_error: its standard error if training had left no trace.
     """
 
     rows: Rows
@@ -116,6 +121,7 @@ class Report(_Part):
     utility_scores: dict[str, TargetUtility]
     detection_auc: float
     memorisation: float
+    memorisation_error: float
     privacy: Privacy
     notes: tuple[str, ...] = ()
     latent_inversion: Inversion | None = None
@@ -134,7 +140,7 @@ class Report(_Part):
         """What a reader must know before any score, in sentences; empty when nothing stands out."""
         found = []
         ours, independent = self.resemblance, self.baseline_independent
-        if self.memorisation > MEMORISED:
+        if self.memorisation > max(MEMORISED, 0.5 + 2 * self.memorisation_error):
             found.append(
                 f"The synthetic rows lie too near to training rows: memorisation is {self.memorisation:.2f}, "
                 f"and more than {MEMORISED} means that the generator repeats people."
@@ -146,6 +152,6 @@ class Report(_Part):
             )
         for name, attack in (("Singling out", self.privacy.singling_out), ("Linkability", self.privacy.linkability),
                              ("Inference", self.privacy.inference)):  # fmt: skip
-            if attack.risk_low is not None and attack.risk_low > 0:
+            if attack.risk_low is not None and attack.risk_low > LEAKED:
                 found.append(f"{name} succeeds more often on training rows than on rows that no training saw.")
         return tuple(found)
