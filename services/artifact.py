@@ -11,7 +11,7 @@ import re
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, FailFast, Field, ValidationError
 
 from services.errors import InvalidArtifact
 
@@ -82,7 +82,7 @@ class Derived(_Frozen):
     """Post-processing of artifacts that were already released, named by their digests."""
 
     release: Literal["derived"] = "derived"
-    digests: tuple[Digest, ...] = Field(min_length=1, max_length=1024)
+    digests: Annotated[tuple[Digest, ...], FailFast()] = Field(min_length=1, max_length=1024)
 
 
 Release = Annotated[Spend | Unprotected | NoData | Derived, Field(discriminator="release")]
@@ -108,7 +108,7 @@ class Header(_Frozen):
     previous: Digest | None
     created: AwareDatetime
     expires: AwareDatetime
-    recipients: tuple[Digest, ...] = Field(min_length=1, max_length=MAX_RECIPIENTS)
+    recipients: Annotated[tuple[Digest, ...], FailFast()] = Field(min_length=1, max_length=MAX_RECIPIENTS)
     schema_hash: Digest | None
     release: Release
 

@@ -200,7 +200,15 @@ def evaluate(
     """Measure a synthetic table against real rows: for whoever may hold a whole table."""
     from silo_agent.evaluation import evaluate_files  # noqa: PLC0415 - learning libraries only when measuring
 
-    evaluate_files(console, protocols.check_spec(read_yaml(spec), str(spec)), real, holdout, synthetic, out, facts)
+    evaluate_files(
+        console,
+        protocols.check_spec(read_yaml(spec), str(spec)),
+        real=real,
+        holdout=holdout,
+        synthetic=synthetic,
+        out=out,
+        facts=facts,
+    )
 
 
 @schema_app.command()

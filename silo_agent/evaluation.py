@@ -18,7 +18,7 @@ from services.errors import ConfigError
 
 
 def evaluate_files(
-    console: Console, spec: RunSpec, real: Path, holdout: Path, synthetic: Path, out: Path, facts: Path | None
+    console: Console, spec: RunSpec, *, real: Path, holdout: Path, synthetic: Path, out: Path, facts: Path | None
 ) -> None:
     """Write `report.json` and `report.html` about tables in files.
 

@@ -30,6 +30,7 @@ def write(
     training: pd.DataFrame,
     held_out: pd.DataFrame,
     synthetic: pd.DataFrame,
+    *,
     latents: npt.NDArray[np.float32],
     progress: ProgressCallback,
 ) -> None:

@@ -202,7 +202,7 @@ class Silo:
         train, held_out = self._split()
         synthetic = conform(pd.read_parquet(self._context.workspace / "synthetic.parquet"), self._columns)
         latents = self._autoencoder().encode(train)
-        report.write(self._context, self._spec, train, held_out, synthetic, latents, progress)
+        report.write(self._context, self._spec, train, held_out, synthetic, latents=latents, progress=progress)
 
 
 half = Silo
