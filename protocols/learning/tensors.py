@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
 from services.artifact import parse_json
-from services.errors import InvalidArtifact
+from services.errors import InvalidArtifact, RunFailed
 from services.files import write_atomic
 
 MAX_HEADER_BYTES = 1 << 20
@@ -72,12 +72,13 @@ def write_tensors(path: Path, tensors: Mapping[str, npt.NDArray[Any]]) -> None:
     """Write tensors durably; the file appears whole or not at all.
 
     Raises:
-        InvalidArtifact: a value is not finite, or a type is not one that travels: no reader would take it.
+        RunFailed: a value is not finite, or a type is not one that travels: no reader would take it.
     """
     for name, tensor in tensors.items():
         if tensor.dtype.name not in _WIRE_TYPES:
-            raise InvalidArtifact(f"tensor {name!r} is of type {tensor.dtype.name}, which does not travel")
-        _check_finite(name, tensor)
+            raise RunFailed(f"tensor {name!r} is of type {tensor.dtype.name}, which does not travel")
+        if not np.isfinite(tensor).all():
+            raise RunFailed(f"training diverged: tensor {name!r} came out with values that are not finite")
     # safetensors copies memory as it lies, so a transposed or sliced array would be written as another one
     write_atomic(path, save({name: np.asarray(tensor, order="C") for name, tensor in tensors.items()}))
 
@@ -104,7 +105,8 @@ def read_tensors(path: Path, expected: Mapping[str, TensorSpec]) -> dict[str, np
     except SafetensorError:
         raise InvalidArtifact("the tensors overlap, leave gaps, or are otherwise not safetensors") from None
     for name, tensor in tensors.items():
-        _check_finite(name, tensor)
+        if not np.isfinite(tensor).all():
+            raise InvalidArtifact(f"tensor {name!r} holds values that are not finite")
     return {name: tensors[name] for name in expected}
 
 
@@ -136,8 +138,3 @@ def _check_entry(name: str, value: Any, spec: TensorSpec) -> int:
         wanted = " x ".join(f"(1 to {spec.most})" if size is None else str(size) for size in spec.shape)
         raise InvalidArtifact(f"tensor {name!r} must have the shape {wanted or 'of a scalar'}")
     return spec.bytes_of(entry.shape)
-
-
-def _check_finite(name: str, tensor: npt.NDArray[Any]) -> None:
-    if not np.isfinite(tensor).all():
-        raise InvalidArtifact(f"tensor {name!r} holds values that are not finite")

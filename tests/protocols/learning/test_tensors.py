@@ -17,7 +17,7 @@ import pytest
 from safetensors.numpy import save
 
 from protocols.learning.tensors import TensorSpec, read_tensors, write_tensors
-from services.errors import InvalidArtifact
+from services.errors import InvalidArtifact, RunFailed
 
 EXPECTED = {"latents": TensorSpec("float32", (None, 3), most=100), "held": TensorSpec("uint8", (None,), most=100)}
 LATENTS = np.arange(12, dtype=np.float32).reshape(4, 3)
@@ -68,7 +68,7 @@ def test_a_scalar_keeps_its_shape(tmp_path: Path) -> None:
 def test_a_value_that_is_not_finite_is_neither_written_nor_read(value: float, tmp_path: Path) -> None:
     bad = LATENTS.copy()
     bad[1, 1] = value
-    with pytest.raises(InvalidArtifact, match="not finite"):
+    with pytest.raises(RunFailed, match="not finite"):
         write_tensors(tmp_path / "t", {"latents": bad, "held": HELD})
     assert not (tmp_path / "t").exists()
     (tmp_path / "t").write_bytes(save({"latents": bad, "held": HELD}))
@@ -77,7 +77,7 @@ def test_a_value_that_is_not_finite_is_neither_written_nor_read(value: float, tm
 
 
 def test_a_type_that_no_reader_takes_is_not_written(tmp_path: Path) -> None:
-    with pytest.raises(InvalidArtifact, match="float16"):
+    with pytest.raises(RunFailed, match="float16"):
         write_tensors(tmp_path / "t", {"latents": LATENTS.astype(np.float16)})
 
 
