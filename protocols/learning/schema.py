@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
@@ -30,6 +31,8 @@ class Number(_Column):
     def _ordered(self) -> Self:
         if self.min >= self.max:
             raise ValueError("min must lie below max")
+        if self.step is not None and math.floor(self.max / self.step) < math.ceil(self.min / self.step):
+            raise ValueError("no multiple of step lies between min and max: give a finer step")
         return self
 
 
