@@ -61,18 +61,12 @@ class CoordinatorDesk:
         """
         spec = protocols.check_spec(value, "the run specification")
         self._parts.trust.refresh()
-        recipients = sealing_keys(self._parts.trust, tuple(spec.silos))
+        sealing_keys(self._parts.trust, tuple(spec.silos))
         now = self._parts.clock()
         run = f"{spec.name[:40]}-{now:%Y%m%d}-{secrets.token_hex(4)}"
+        self._parts.keys.make(run)
         self._book.open(run, json.dumps(spec.model_dump(mode="json")), self._me, now, now + spec.deadline)
-        key = self._parts.keys.make(run)
-        self._book.admit(run, self._me, key.hex)
-        opened = self._book.get(run)
-        offer = Offer(spec=opened.text, deadline=opened.deadline, run_key=key.hex)
-        self._parts.courier.send(
-            run, "offer", say(OFFER, offer), recipients, expires=opened.deadline, schema_hash=opened.spec_hash
-        )
-        _log.info("run offered", run=run, protocol=spec.protocol, silos=list(spec.silos))
+        self._offer(self._book.get(run))
         return run
 
     def cancel(self, run: str) -> str:
@@ -114,14 +108,26 @@ class CoordinatorDesk:
 
     def tick(self) -> None:
         """See `services.host.Desk.tick`."""
-        for run in self._book.all():
+        for run in self._book.unsettled():
             try:
                 if run.phase in {"offered", "queued"}:
+                    self._offer(run)
                     self._gather(run)
-                elif run.phase not in LIVE and not self._parts.state.finished(run.run, "ending"):
+                elif run.phase not in LIVE:
                     self._tell_end(run)
             except TrustError as error:
                 _log.warning("waits", run=run.run, reason=error.what)
+
+    def _offer(self, run: Run) -> None:
+        if self._parts.state.finished(run.run, "offer"):
+            return
+        key = self._parts.keys.make(run.run)
+        self._book.admit(run.run, self._me, key.hex)
+        self._parts.courier.send(
+            *(run.run, "offer", say(OFFER, Offer(spec=run.text, deadline=run.deadline, run_key=key.hex))),
+            sealing_keys(self._parts.trust, run.silos), expires=run.deadline, schema_hash=run.spec_hash,
+        )  # fmt: skip
+        _log.info("run offered", run=run.run, protocol=run.protocol, silos=list(run.silos))
 
     def _gather(self, run: Run) -> None:
         busy = [other for other in self._book.live("running") if set(other.silos) & set(run.silos)]
@@ -141,7 +147,8 @@ class CoordinatorDesk:
             _log.info("run begins", run=run.run)
 
     def _tell_end(self, run: Run) -> None:
-        if run.phase == "done":  # each silo ends by its own half
+        if run.phase == "done" or not self._parts.state.finished(run.run, "offer"):
+            # each silo ends by its own half, or has never heard of the run
             self._parts.state.finish(run.run, "ending", self._parts.clock(), 0.0)
             return
         kind = CANCEL if run.phase == "cancelled" else FAILED

@@ -98,6 +98,7 @@ class Host:
         self._load = load
         self._context = context
         self._outputs = outputs
+        self._runs = private_folder(state.folder / "runs")
         self._clock = clock
         self._book = RunBook(state)
         self._active: dict[str, _Active] = {}
@@ -156,7 +157,7 @@ class Host:
         return False
 
     def _begin(self, run: Run) -> None:
-        workspace = private_folder(self._folder(run.run) / "work")
+        workspace = private_folder(self._runs / run.run / "work")
         try:
             half = self._load(run.protocol)(self._context(run, workspace))
         except SilokitError as error:
@@ -321,15 +322,13 @@ class Host:
         sync_folder(target)
 
     def _clean(self) -> None:
-        """Plaintext goes with its run; run keys go after their grace."""
-        ended = [run for run in self._book.all() if run.phase not in LIVE]
-        for run in ended:
-            self._active.pop(run.run, None)
-            remove_tree(self._folder(run.run))
-        self._keys.sweep(ended, self._clock())
-
-    def _folder(self, run: str) -> Path:
-        return self._state.folder / "runs" / run
+        """Plaintext goes with its run; run keys go after their grace. What lies on the disk says what is left to do."""
+        for folder in self._runs.iterdir():
+            run = self._book.find(folder.name)
+            if run is not None and run.phase not in LIVE:
+                self._active.pop(run.run, None)
+                remove_tree(folder)
+        self._keys.sweep(self._book.find, self._clock())
 
 
 def _received(row: Any) -> Received:

@@ -9,7 +9,7 @@ orders the runs keeps two silos from waiting for each other in different ones. R
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -171,7 +171,18 @@ class RunBook:
 
     def live(self, *phases: Phase) -> list[Run]:
         """Runs in these phases (all that have not ended by default), oldest first."""
-        return [run for run in self.all() if run.phase in (phases or LIVE)]
+        wanted = phases or LIVE
+        marks = ",".join("?" * len(wanted))
+        rows = self._state.rows(f"SELECT * FROM runs WHERE phase IN ({marks}) ORDER BY created, run", *wanted)
+        return [_run(row) for row in rows]
+
+    def unsettled(self) -> list[Run]:
+        """Runs that have not ended, and those whose end this party has not told yet; oldest first."""
+        rows = self._state.rows(
+            "SELECT * FROM runs WHERE NOT EXISTS (SELECT 1 FROM steps WHERE steps.run=runs.run AND step='ending') "
+            "ORDER BY created, run"
+        )
+        return [_run(row) for row in rows]
 
     def move(
         self, run: str, to: Phase, detail: str = "", at: datetime | None = None, *, only: tuple[Phase, ...] = LIVE
@@ -231,10 +242,11 @@ class RunKeys:
         if self._path(run).exists():
             destroy(self._path(run))
 
-    def sweep(self, runs: list[Run], now: datetime) -> None:
+    def sweep(self, find: Callable[[str], Run | None], now: datetime) -> None:
         """Destroy the keys of runs that ended longer ago than the grace period."""
-        for run in runs:
-            if run.ended is not None and now >= run.ended + self._grace:
+        for path in self._folder.glob("*.key"):
+            run = find(path.stem)
+            if run is not None and run.ended is not None and now >= run.ended + self._grace:
                 self.destroy(run.run)
 
     def _path(self, run: str) -> Path:

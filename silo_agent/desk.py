@@ -108,13 +108,13 @@ class SiloDesk:
 
     def tick(self) -> None:
         """See `services.host.Desk.tick`."""
-        for run in self._book.all():
+        for run in self._book.unsettled():
             try:
                 if run.phase == "offered":
                     self._consider(run)
                 elif run.phase in {"joined", "queued"}:
                     self._start(run)
-                elif run.phase not in LIVE and not self._parts.state.finished(run.run, "ending"):
+                elif run.phase not in LIVE:
                     self._tell_end(run)
             except TrustError as error:
                 _log.warning("waits", run=run.run, reason=error.what)

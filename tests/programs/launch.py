@@ -1,0 +1,53 @@
+"""One of the kit's command lines, with echo registered, that dies by SIGKILL at a named call if it is told to.
+
+    python -m tests.programs.launch silo-agent serve ...
+
+KILL_AT=`module:attribute:moment:count` kills the process `before` or `after` the count-th call of that function.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import os
+import signal
+import sys
+from typing import Any
+
+import coordinator.__main__
+import protocols
+import silo_agent.__main__
+
+PROGRAMS = {"silo-agent": silo_agent.__main__.main, "coordinator": coordinator.__main__.main}
+
+
+def plant(where: str) -> None:
+    """Arm one function of the program."""
+    module, attribute, moment, count = where.split(":")
+    owner: Any = importlib.import_module(module)
+    *path, name = attribute.split(".")
+    for part in path:
+        owner = getattr(owner, part)
+    original = getattr(owner, name)
+    calls = 0
+
+    @functools.wraps(original)
+    def armed(*args: Any, **kwargs: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if (moment, str(calls)) == ("before", count):
+            os.kill(os.getpid(), signal.SIGKILL)
+        result = original(*args, **kwargs)
+        if (moment, str(calls)) == ("after", count):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return result
+
+    setattr(owner, name, armed)
+
+
+if __name__ == "__main__":
+    protocols.register("echo", "tests.echo")
+    if "KILL_AT" in os.environ:
+        plant(os.environ["KILL_AT"])
+    program = sys.argv.pop(1)
+    PROGRAMS[program]()
