@@ -53,7 +53,7 @@ class CoordinatorDesk:
     # what the consortium's people say
 
     def submit(self, value: Mapping[str, Any]) -> str:
-        """Offer a run to its silos; returns its identifier.
+        """Write down a run to be offered to its silos; returns its identifier.
 
         Raises:
             ConfigError: the specification cannot be run.
@@ -66,7 +66,6 @@ class CoordinatorDesk:
         run = f"{spec.name[:40]}-{now:%Y%m%d}-{secrets.token_hex(4)}"
         self._parts.keys.make(run)
         self._book.open(run, json.dumps(spec.model_dump(mode="json")), self._me, now, now + spec.deadline)
-        self._offer(self._book.get(run))
         return run
 
     def cancel(self, run: str) -> str:

@@ -11,8 +11,9 @@ from rich.table import Table
 
 import protocols
 from services.config import read_yaml
-from services.errors import ConfigError, SilokitError, TrustError
-from services.trust import newest_roster
+from services.errors import ConfigError, SilokitError, StateError, TrustError
+from services.state import State
+from services.trust import newest_roster, read_roster
 from services.wiring import load_identity, load_root, open_bus, open_store, wall_clock
 from silo_agent.settings import SiloConfig, load, load_policy
 
@@ -85,6 +86,11 @@ def _store(config: SiloConfig) -> str:
 
 def _roster(config: SiloConfig) -> str:
     roster = newest_roster(open_store(config.store), config.federation, load_root(config))
+    if roster.version < (seen := _seen_version(config)):
+        raise TrustError(
+            f"the store's newest roster is version {roster.version}, and this silo has seen version {seen}",
+            fix="somebody took a roster back: tell the consortium; the agent keeps the one it has seen",
+        )
     if wall_clock() > roster.expires:
         raise TrustError(
             f"the roster expired on {roster.expires:%Y-%m-%d}", fix="ask the consortium: `coordinator renew`"
@@ -95,6 +101,15 @@ def _roster(config: SiloConfig) -> str:
             fix="send the enrolment request to the consortium",
         )
     return f"version {roster.version}, {len(roster.members)} members, until {roster.expires:%Y-%m-%d}"
+
+
+def _seen_version(config: SiloConfig) -> int:
+    try:
+        with State(config.home, writer=False) as state:
+            remembered = state.fact("roster")
+    except StateError:  # the agent has never been started
+        return 0
+    return read_roster(remembered.encode(), load_root(config)).version if remembered else 0
 
 
 def _data(config: SiloConfig, spec: Path | None) -> str:

@@ -202,12 +202,20 @@ def test_a_second_run_waits_for_the_first(world: World, case: Case) -> None:
 @pytest.mark.parametrize("moment", ["before the joins", "in the middle"])
 def test_a_cancelled_run_ends_everywhere(world: World, case: Case, moment: str) -> None:
     run = world.hub.submit(case.spec(world))
-    if moment == "in the middle":
-        while world.phases(run) != everywhere(world, "running"):
-            world.turn()
+    awaited = "running" if moment == "in the middle" else "offered"
+    while world.phases(run) != everywhere(world, awaited):
+        world.turn()
     world.hub.cancel(run)
     world.settle()
     assert world.phases(run) == everywhere(world, "cancelled")
+
+
+def test_a_run_that_is_cancelled_before_its_offer_left_bothers_nobody(world: World, case: Case) -> None:
+    run = world.hub.submit(case.spec(world))
+    world.hub.cancel(run)
+    world.settle()
+    assert world.phases(run) == {**everywhere(world, "unknown"), HUB: "cancelled"}
+    assert not any(run in key for key in world.store.objects)
 
 
 def test_a_silo_can_leave(world: World, case: Case) -> None:

@@ -107,10 +107,10 @@ class Federation:
         """Everything that a party has logged."""
         return (self.folder / f"{name}.log").read_text()
 
-    def start(self, name: str, kill_at: str = "") -> None:
+    def start(self, name: str, fault: str = "") -> None:
         """Start a party, armed if so told, and wait until it is ready."""
         words = [PROGRAM[name == HUB], "serve", "--config", str(self.config(name)), "--log-format", "json"]
-        environment = {**os.environ, **({"KILL_AT": kill_at} if kill_at else {})}
+        environment = {**os.environ, **({"FAULT": fault} if fault else {})}
         with (self.folder / f"{name}.log").open("ab") as log:
             before = log.tell()
             process = subprocess.Popen(

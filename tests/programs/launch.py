@@ -1,12 +1,14 @@
-"""One of the kit's command lines, with echo registered, that dies by SIGKILL at a named call if it is told to.
+"""One of the kit's command lines, with echo registered, that fails at a named call if it is told to.
 
     python -m tests.programs.launch silo-agent serve ...
 
-KILL_AT=`module:attribute:moment:count` kills the process `before` or `after` the count-th call of that function.
+FAULT=`module:attribute:moment:count` kills the process `before` or `after` the count-th call of that function; with the
+moment `full`, the disk is full in its first count calls.
 """
 
 from __future__ import annotations
 
+import errno
 import functools
 import importlib
 import os
@@ -35,6 +37,8 @@ def plant(where: str) -> None:
     def armed(*args: Any, **kwargs: Any) -> Any:
         nonlocal calls
         calls += 1
+        if moment == "full" and calls <= int(count):
+            raise OSError(errno.ENOSPC, "No space left on device")
         if (moment, str(calls)) == ("before", count):
             os.kill(os.getpid(), signal.SIGKILL)
         result = original(*args, **kwargs)
@@ -47,7 +51,7 @@ def plant(where: str) -> None:
 
 if __name__ == "__main__":
     protocols.register("echo", "tests.echo")
-    if "KILL_AT" in os.environ:
-        plant(os.environ["KILL_AT"])
+    if "FAULT" in os.environ:
+        plant(os.environ["FAULT"])
     program = sys.argv.pop(1)
     PROGRAMS[program]()

@@ -73,7 +73,7 @@ def test_a_party_that_is_killed_and_started_again_finishes_the_run(
     federation: Federation, victim: str, where: str
 ) -> None:
     federation.stop(victim)
-    federation.start(victim, kill_at=where)
+    federation.start(victim, fault=where)
     spec = {"name": "trial", "protocol": "echo", "silos": {"east": {}, "west": {}}, "rows": 1, "deadline": "5m"}
     run = federation.submit(spec)
     process = federation.processes[victim]
@@ -98,3 +98,14 @@ def test_a_party_that_is_killed_and_started_again_finishes_the_run(
             ["run.offer", "run.begin", "echo.chorus"] if name == HUB else ["run.join", "echo.greeting", "run.done"]
         )
         assert alarms == 0
+
+
+@pytest.mark.parametrize("where", ["services.files:os.fsync:full:4", "services.courier:seal:full:1"])
+def test_a_party_whose_disk_is_full_waits_and_goes_on(federation: Federation, where: str) -> None:
+    federation.stop("east")
+    federation.start("east", fault=where)
+    spec = {"name": "trial", "protocol": "echo", "silos": {"east": {}, "west": {}}, "rows": 1, "deadline": "5m"}
+    run = federation.submit(spec)
+    until("the run is done", lambda: all(federation.phase(name, run) == "done" for name in (HUB, "east", "west")))
+    assert "No space left on device" in federation.log("east")
+    assert federation.processes["east"].poll() is None

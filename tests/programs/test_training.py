@@ -1,0 +1,84 @@
+"""Long training and kill -9: what was sealed is never trained again, what was under way goes on from its checkpoint."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import sqlite3
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import tables
+from tests.programs.federation import HUB, Federation, until
+
+SILOS = tuple(tables.COLUMNS)
+
+
+@pytest.fixture
+def federation() -> Iterator[Federation]:
+    folder = Path(tempfile.mkdtemp(prefix="silokit-"))
+    one = Federation(folder, silos=SILOS, protocol="silofuse", tables=tables.write_silos(folder, rows=300))
+    one.found()
+    for name in (HUB, *SILOS):
+        one.start(name)
+    yield one
+    one.close()
+    shutil.rmtree(folder)
+
+
+def events(federation: Federation, name: str, event: str) -> list[dict[str, Any]]:
+    lines = (json.loads(line) for line in federation.log(name).splitlines() if line.startswith("{"))
+    return [line for line in lines if line["event"] == event]
+
+
+def progress(federation: Federation, phase: str) -> list[int]:
+    return [line["done"] for line in events(federation, HUB, "progress") if line["phase"] == phase]
+
+
+def finish(federation: Federation, run: str) -> None:
+    everybody = (HUB, *SILOS)
+    until("the run is done", lambda: all(federation.phase(name, run) == "done" for name in everybody), 120)
+
+
+@pytest.mark.slow
+def test_a_coordinator_killed_in_the_middle_of_the_diffusion_goes_on_from_its_checkpoint(
+    federation: Federation,
+) -> None:
+    run = federation.submit(tables.spec(training={"steps": 4000, "batch": 64, "epochs": 100_000}))
+    workspace = federation.folder / HUB / "state" / "runs" / run / "work"
+    until("there is a checkpoint", lambda: any(workspace.glob("checkpoint*")), 120)
+    until("training has gone on", lambda: len(progress(federation, "diffusion")) > 2)
+    assert federation.stop(HUB, signal.SIGKILL) == -signal.SIGKILL
+    before = len(progress(federation, "diffusion"))
+    federation.start(HUB)
+    finish(federation, run)
+    again = progress(federation, "diffusion")[before:]
+    assert again[0] > 0, "training began anew"
+    assert again[-1] == 4000
+
+
+def test_a_silo_killed_after_sealing_its_codes_fits_no_second_autoencoder(federation: Federation) -> None:
+    federation.stop("south")
+    federation.start("south", fault="services.courier:Courier.send:after:3")  # join, pseudonyms, codes
+    run = federation.submit(tables.spec(training={"steps": 20, "batch": 32}))
+    process = federation.processes["south"]
+    until("south dies", lambda: process.poll() is not None, 120)
+    state = federation.folder / "south" / "state"
+    autoencoder = state / "runs" / run / "work" / "autoencoder.safetensors"
+    before = autoencoder.stat().st_mtime_ns
+    with sqlite3.connect(state / "state.sqlite") as db:
+        (sealed,) = db.execute("SELECT digest FROM outbox WHERE kind='silofuse.latents'").fetchall()
+    federation.stop("south")
+    federation.start("south")
+    until("south goes on", lambda: bool(events(federation, "south", "sent")))
+    if autoencoder.exists():
+        assert autoencoder.stat().st_mtime_ns == before
+    finish(federation, run)
+    with sqlite3.connect(state / "state.sqlite") as db:
+        assert db.execute("SELECT digest FROM outbox WHERE kind='silofuse.latents'").fetchall() == [sealed]
+    assert [line["step"] for line in events(federation, "south", "work")].count("latents") == 1
