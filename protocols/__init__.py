@@ -62,6 +62,11 @@ def unprotected(name: str) -> Mapping[str, str]:
     return cast(Mapping[str, str], _module(name).UNPROTECTED)
 
 
+def declares_unprotected(kind: str) -> bool:
+    """Whether a protocol declares that artifacts of this kind leave without a privacy claim."""
+    return any(kind in unprotected(name) for name in names())
+
+
 def _module(name: str) -> ModuleType:
     return importlib.import_module(_package(name))
 

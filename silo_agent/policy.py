@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+import protocols
 from services.artifact import Name, Spend, Unprotected
 from services.contract import Message
 from services.errors import PolicyRefusal
@@ -58,10 +59,17 @@ class Policy(BaseModel):
         """Refuse an artifact that may not leave.
 
         Raises:
-            PolicyRefusal: its release is not allowed, or not to these recipients.
+            PolicyRefusal: its release is not allowed, or not to these recipients, or claims more than is true.
         """
         if isinstance(message.release, Spend):
             raise PolicyRefusal("a privacy budget cannot be spent: this version keeps no ledger")
+        private = message.kind == TABLE or protocols.declares_unprotected(message.kind)
+        if private and not isinstance(message.release, Unprotected):
+            raise PolicyRefusal(
+                f"{message.kind!r} derives from private rows and was labelled {message.release.release!r}",
+                fix="this is a fault of the program: report it",
+                kept="nothing was sealed",
+            )
         if isinstance(message.release, Unprotected):
             self._check_unprotected(message.kind, message.release.reason)
         if message.kind == TABLE and (others := sorted(set(recipients) - set(self.release_to))):

@@ -1,0 +1,51 @@
+"""A silo's policy fails closed: what it does not name stays in the house."""
+
+from __future__ import annotations
+
+import pytest
+
+from protocols.silofuse import UNPROTECTED
+from protocols.silofuse.messages import LATENTS
+from services.artifact import Derived, NoData, Release, Spend, Unprotected
+from services.contract import Message
+from services.errors import PolicyRefusal
+from silo_agent.policy import TABLE, TABLE_REASON, Policy
+
+ALLOWED = Policy(protocols=("silofuse",), unprotected={**UNPROTECTED, TABLE: TABLE_REASON}, release_to=("south",))
+TRUE_WORDS = Unprotected(reason=UNPROTECTED[LATENTS])
+
+
+def test_an_untouched_policy_allows_nothing() -> None:
+    with pytest.raises(PolicyRefusal, match="does not allow the protocol"):
+        Policy().check_run("silofuse", UNPROTECTED)
+    with pytest.raises(PolicyRefusal, match="leave unprotected"):
+        Policy().check_message(Message(LATENTS, b"", TRUE_WORDS), ("hub",))
+
+
+def test_what_it_names_may_leave() -> None:
+    ALLOWED.check_run("silofuse", UNPROTECTED)
+    ALLOWED.check_message(Message(LATENTS, b"", TRUE_WORDS), ("hub",))
+
+
+def test_a_sentence_that_differs_by_a_word_is_no_agreement() -> None:
+    policy = Policy(protocols=("silofuse",), unprotected={kind: text + "!" for kind, text in UNPROTECTED.items()})
+    with pytest.raises(PolicyRefusal, match="if you agree"):
+        policy.check_run("silofuse", UNPROTECTED)
+
+
+@pytest.mark.parametrize("release", [NoData(), Derived(digests=("0" * 64,))])
+def test_private_codes_under_a_harmless_label_do_not_leave(release: Release) -> None:
+    with pytest.raises(PolicyRefusal, match="derives from private rows"):
+        ALLOWED.check_message(Message(LATENTS, b"", release), ("hub",))
+
+
+def test_no_budget_can_be_spent_where_no_ledger_is_kept() -> None:
+    with pytest.raises(PolicyRefusal, match="no ledger"):
+        ALLOWED.check_message(Message("x", b"", Spend(mechanism={}, delta=1e-6)), ("hub",))
+
+
+def test_synthetic_columns_go_only_to_whom_the_policy_names() -> None:
+    columns = Message(TABLE, b"", Unprotected(reason=TABLE_REASON))
+    ALLOWED.check_message(columns, ("south",))
+    with pytest.raises(PolicyRefusal, match="to west"):
+        ALLOWED.check_message(columns, ("south", "west"))
