@@ -145,7 +145,8 @@ def command(*words: object, config: str = "", quiet: bool = False, live: bool = 
     arguments = [program, *rest, *_config(config)]
     if not quiet:
         console.print(f"[bold cyan]$[/] {shlex.join(arguments)}", highlight=False, soft_wrap=True)
-    done = subprocess.run([BIN / program, *arguments[1:]], stdout=None if live else subprocess.PIPE, text=True, check=False)
+    out = None if live else subprocess.PIPE
+    done = subprocess.run([BIN / program, *arguments[1:]], stdout=out, text=True, check=False)
     if not quiet and not live:
         console.print(done.stdout.rstrip(), highlight=False, markup=False, style="dim")
     if done.returncode:

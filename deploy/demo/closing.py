@@ -74,7 +74,7 @@ def print_scores(console: Console, report: Facts) -> None:
 
 def _number(value: float | None) -> str:
     if value is None:
-        return "–"
+        return "-"
     return f"{value:.2f}" if value <= 1 else f"{value:.1f}"
 
 
