@@ -12,7 +12,7 @@ import protocols
 from coordinator import roster
 from coordinator.desk import CoordinatorDesk
 from coordinator.settings import CONFIG_FILE, ConfigOption, CoordinatorConfig, config_text, load
-from services import board
+from services import audit, board
 from services.command import (
     JsonOption,
     LogForm,
@@ -38,6 +38,8 @@ app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
     help="The consortium's program: it keeps the roster, offers runs, and trains what no silo may train alone.",
 )  # fmt: skip
+audit_app = typer.Typer(no_args_is_help=True, help="Read and check the audit log.")
+app.add_typer(audit_app, name="audit")
 _DEFAULT = Path(CONFIG_FILE)
 
 
@@ -167,6 +169,23 @@ def purge(run: RunArgument, config: ConfigOption = _DEFAULT) -> None:
     typer.echo(ask(load(config).home, "purge", run=run))
 
 
+@audit_app.command("show")
+def audit_show(config: ConfigOption = _DEFAULT, as_json: JsonOption = False) -> None:
+    """Show every decision: what was sealed, received, refused, joined and ended."""
+    records = audit.audit_records(load(config).home)
+    if as_json:
+        print_json(records)
+    else:
+        console.print(audit.audit_table(records))
+
+
+@audit_app.command("verify")
+def audit_verify(config: ConfigOption = _DEFAULT) -> None:
+    """Check, offline, that nobody rewrote the audit log."""
+    count, head = audit.verify_audit(load(config).home)
+    say(f"{count} records, none changed, dropped or moved. Head:\n  {head}")
+
+
 def build(config: CoordinatorConfig) -> Assembly:
     """The coordinator's parts, from its configuration.
 
@@ -186,7 +205,7 @@ def build(config: CoordinatorConfig) -> Assembly:
         identity=load_identity(config),
         store=open_store(config.store),
         bus=open_bus(config.bus, config.name),
-        guard=lambda _run, _message, _to: None,  # what reaches the coordinator has passed the silos' policies
+        guard=lambda _run, _message, _to: "",  # what reaches the coordinator has passed the silos' policies
         load=lambda name: protocols.half(name, "coordinator"),
         context=context,
     )

@@ -75,7 +75,7 @@ class CoordinatorDesk:
             UnknownRun: there is no such run, or it has ended.
         """
         found = self._book.get(run)
-        if not self._book.move(run, "cancelled", "cancelled by the consortium", self._parts.clock()):
+        if not self._book.move(run, "cancelled", self._parts.clock(), "cancelled by the consortium"):
             raise UnknownRun(f"run {run} has ended already ({found.phase})")
         self._parts.host.interrupt(run)
         return f"{run} is cancelled"
@@ -97,7 +97,7 @@ class CoordinatorDesk:
         elif artifact.kind in {DECLINE, FAILED}:
             hear(artifact.path, Ending)
             verb = "declined the run" if artifact.kind == DECLINE else "could not go on"
-            if self._book.move(run, "failed", f"{artifact.sender} {verb}", self._parts.clock()):
+            if self._book.move(run, "failed", self._parts.clock(), f"{artifact.sender} {verb}"):
                 self._parts.host.interrupt(run)
                 _log.warning("run failed", run=run, silo=artifact.sender, reason=verb)
         else:
@@ -134,15 +134,16 @@ class CoordinatorDesk:
             reason = (
                 f"{', '.join(run.awaited())} had not joined" if run.awaited() else "another run took the silos' time"
             )
-            self._book.move(run.run, "failed", f"the deadline passed: {reason}", self._parts.clock())
+            self._book.move(run.run, "failed", self._parts.clock(), f"the deadline passed: {reason}")
         elif not run.awaited() and busy and run.phase != "queued":
-            self._book.move(run.run, "queued", f"waits for run {busy[0].run} to end: one run at a time per silo")
+            why = f"waits for run {busy[0].run} to end: one run at a time per silo"
+            self._book.move(run.run, "queued", self._parts.clock(), why)
         elif not run.awaited() and not busy:
             self._parts.courier.send(
                 *(run.run, "begin", say(BEGIN), sealing_keys(self._parts.trust, run.silos)),
                 expires=run.deadline, schema_hash=run.spec_hash,
             )  # fmt: skip
-            self._book.move(run.run, "running", only=("offered", "queued"))
+            self._book.move(run.run, "running", self._parts.clock(), only=("offered", "queued"))
             _log.info("run begins", run=run.run)
 
     def _tell_end(self, run: Run) -> None:

@@ -96,6 +96,7 @@ class Header(_Frozen):
         previous: the digest of this sender's artifact before this one in this run; None at sequence 1.
         recipients: key ids of the recipients' encryption keys, sorted.
         schema_hash: SHA-256 of the run specification that the sender agreed to; None before there is one.
+        heads: the heads of the sender's hash chains, by the chain's name, as they stood before this artifact.
     """
 
     version: Literal[1] = 1
@@ -110,6 +111,7 @@ class Header(_Frozen):
     expires: AwareDatetime
     recipients: Annotated[tuple[Digest, ...], FailFast()] = Field(min_length=1, max_length=MAX_RECIPIENTS)
     schema_hash: Digest | None
+    heads: dict[Kind, Digest] = Field(max_length=8)
     release: Release
 
     def live_at(self, now: datetime, skew: timedelta = timedelta(minutes=10)) -> bool:

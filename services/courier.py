@@ -15,7 +15,6 @@ from __future__ import annotations
 import re
 import secrets
 import threading
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -25,9 +24,10 @@ from typing import Literal
 import structlog
 
 from services.artifact import MAX_ARTIFACT_BYTES, MAX_MANIFEST_BYTES, Header, digest
-from services.bus import BusError, EventBus, Notice
+from services.bus import EventBus, Notice
+from services.chain import AUDIT, Chain
 from services.contract import Message
-from services.errors import InvalidArtifact, SilokitError, StateError, StoreError, TrustError
+from services.errors import InvalidArtifact, PolicyRefusal, StateError
 from services.files import private_folder
 from services.keys import Identity, SealingKey, SealTo
 from services.seal import Manifest, open_sealed, read_manifest, seal, verify
@@ -42,8 +42,9 @@ _MANIFEST_KEY = re.compile(r"([a-z0-9-]+)/([a-z0-9-]+)/([a-z0-9-]+)/([0-9a-f]{64
 _log = structlog.get_logger()
 
 Outcome = Literal["accepted", "skipped", "duplicate", "own", "absent", "quarantined"]
-Guard = Callable[[str, Message, Sequence[str]], None]
-"""Called as `guard(run, message, recipients)` before anything is sealed; raises PolicyRefusal."""
+Guard = Callable[[str, Message, Sequence[str]], str]
+"""Called as `guard(run, message, recipients)` before anything is sealed; returns the version of the policy that allows
+it, for the audit log, or raises PolicyRefusal."""
 
 
 class Equivocation(InvalidArtifact):
@@ -86,6 +87,7 @@ class Courier:
         self._guard = guard
         self._clock = clock
         self._sending = threading.Lock()
+        self._audit = Chain(state, AUDIT)
         self._outbox = private_folder(state.folder / "outbox")
         self.me = door.identity.name
         self._remove_orphans()
@@ -120,11 +122,11 @@ class Courier:
         with self._sending:
             if self._state.finished(run, step):
                 return
-            self._guard(run, message, tuple(recipients))
+            now = self._clock()
+            policy = self._allowed(run, message, sorted(recipients), now)
             last = self._state.row(
                 "SELECT sequence, digest FROM outbox WHERE run=? ORDER BY sequence DESC LIMIT 1", run
             )
-            now = self._clock()
             header = Header(
                 federation=self._door.federation,
                 run=run,
@@ -136,6 +138,7 @@ class Courier:
                 expires=expires,
                 recipients=tuple(sorted(key.key_id for key in recipients.values())),
                 schema_hash=schema_hash,
+                heads={AUDIT: self._audit.head},
                 release=message.release,
             )
             body = self._outbox / f"{secrets.token_hex(16)}.body"
@@ -147,7 +150,18 @@ class Courier:
                     *(body.name, body.stat().st_size, manifest, now_text(now)),
                 )
                 self._state.finish(run, step, now, seconds)
+                self._audit.append(
+                    "sealed", now, run=run, kind=message.kind, to=sorted(recipients), manifest=digest(manifest),
+                    release=message.release.release, policy=policy,
+                )  # fmt: skip
         _log.info("sealed", run=run, kind=message.kind, to=sorted(recipients), bytes=body.stat().st_size)
+
+    def _allowed(self, run: str, message: Message, to: list[str], now: datetime) -> str:
+        try:
+            return self._guard(run, message, tuple(to))
+        except PolicyRefusal as error:
+            self._audit.append("withheld", now, run=run, kind=message.kind, to=to, reason=error.what)
+            raise
 
     def deliver(self) -> int:
         """Put and announce what the outbox holds, oldest first; returns how many artifacts were sent.
@@ -252,6 +266,7 @@ class Courier:
             _log.warning("quarantined", object=key, reason=error.what, alarm=alarm)
             with self._state.transaction():
                 self._state.quarantine(key, error.what, self._clock(), alarm=alarm)
+                self._audit.append("quarantined", self._clock(), manifest=key, reason=error.what, alarm=alarm)
                 self._state.write("UPDATE arrivals SET outcome='quarantined' WHERE object=?", key)
             return "quarantined"
         self._state.write("UPDATE arrivals SET outcome=? WHERE object=?", outcome, key)
@@ -317,7 +332,12 @@ class Courier:
             raise
         finally:
             body.unlink(missing_ok=True)
-        self._record(manifest, path, "ready")
+        with self._state.transaction():
+            self._record(manifest, path, "ready")
+            self._audit.append(
+                "received", self._clock(), run=header.run, kind=header.kind, sender=header.sender,
+                manifest=manifest.digest, release=header.release.release,
+            )  # fmt: skip
         _log.info("received", run=header.run, kind=header.kind, sender=header.sender, bytes=manifest.body_length)
         return "accepted"
 
@@ -371,28 +391,3 @@ class Courier:
         stale: Iterable[Path] = [p for p in self._outbox.iterdir() if p.name not in wanted]
         for path in [*stale, *self._state.folder.glob("*.incoming")]:
             path.unlink(missing_ok=True)
-
-
-class Pace:
-    """When to try again: at once after success, ever more slowly after failures, up to `longest` seconds."""
-
-    def __init__(self, longest: float = 15.0) -> None:
-        self._longest = longest
-        self._wait = 0.0
-        self._next = 0.0
-
-    def due(self) -> bool:
-        """Whether the time of the next attempt has come."""
-        return time.monotonic() >= self._next
-
-    def failed(self) -> None:
-        """Wait longer before the next attempt, with jitter so that parties do not knock together."""
-        self._wait = min(self._longest, max(0.2, self._wait * 2))
-        self._next = time.monotonic() + self._wait * (0.5 + secrets.randbelow(512) / 1024)
-
-    def worked(self) -> None:
-        """Try again at once next time."""
-        self._wait = self._next = 0.0
-
-
-TRANSIENT: tuple[type[SilokitError], ...] = (StoreError, BusError, TrustError)

@@ -23,6 +23,7 @@ from typing import Any, Protocol
 
 import structlog
 
+from services.chain import AUDIT, Chain
 from services.contract import Context, Done, Failed, Half, HalfFactory, ProgressCallback, Received, Step, Work
 from services.courier import OUTLIVING, Courier
 from services.errors import InvalidArtifact, SilokitError
@@ -294,7 +295,9 @@ class Host:
     def _refuse(self, row: Any, error: InvalidArtifact) -> None:
         _log.warning("artifact refused", run=row["run"], sender=row["sender"], reason=error.what)
         with self._state.transaction():
-            self._state.quarantine(f"{row['sender']}/{row['run']}/{row['digest']}", error.what, self._clock())
+            name = f"{row['sender']}/{row['run']}/{row['digest']}"
+            self._state.quarantine(name, error.what, self._clock())
+            Chain(self._state, AUDIT).append("quarantined", self._clock(), manifest=name, reason=error.what)
             self._mark(row, "refused")
 
     def _mark(self, row: Any, state: str) -> None:
@@ -310,7 +313,7 @@ class Host:
         if isinstance(how, Done):
             self._publish(run.run, how)
         phase, detail = ("done", "") if isinstance(how, Done) else ("failed", how.reason)
-        if self._book.move(run.run, phase, detail, self._clock(), only=("running",)):  # type: ignore[arg-type]
+        if self._book.move(run.run, phase, self._clock(), detail, only=("running",)):  # type: ignore[arg-type]
             _log.info("run ended", run=run.run, phase=phase, detail=detail)
 
     def _publish(self, run: str, done: Done) -> None:

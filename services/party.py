@@ -6,6 +6,7 @@ connection nor is starved by it. Whatever fails for a while is tried again with 
 
 from __future__ import annotations
 
+import secrets
 import sqlite3
 import threading
 import time
@@ -13,8 +14,9 @@ from collections.abc import Callable
 
 import structlog
 
-from services.courier import TRANSIENT, Courier, Pace
-from services.errors import SilokitError, StateError
+from services.bus import BusError
+from services.courier import Courier
+from services.errors import SilokitError, StateError, StoreError, TrustError
 from services.host import Desk, Host
 from services.runs import ENDINGS
 from services.state import State
@@ -22,7 +24,30 @@ from services.trust import Trust
 
 IDLE = 0.1  # seconds between two looks at the bus
 RECONCILE_EVERY = 15.0  # seconds between two listings of the store
+_TRANSIENT = (StoreError, BusError, TrustError)
 _log = structlog.get_logger()
+
+
+class Pace:
+    """When to try again: at once after success, ever more slowly after failures, up to `longest` seconds."""
+
+    def __init__(self, longest: float = 15.0) -> None:
+        self._longest = longest
+        self._wait = 0.0
+        self._next = 0.0
+
+    def due(self) -> bool:
+        """Whether the time of the next attempt has come."""
+        return time.monotonic() >= self._next
+
+    def failed(self) -> None:
+        """Wait longer before the next attempt, with jitter so that parties do not knock together."""
+        self._wait = min(self._longest, max(0.2, self._wait * 2))
+        self._next = time.monotonic() + self._wait * (0.5 + secrets.randbelow(512) / 1024)
+
+    def worked(self) -> None:
+        """Try again at once next time."""
+        self._wait = self._next = 0.0
 
 
 class Party:
@@ -113,7 +138,7 @@ class Party:
             return 0
         try:
             done = task()
-        except TRANSIENT as error:
+        except _TRANSIENT as error:
             _log.warning("waits", task=name, reason=error.what)
         except StateError:
             raise

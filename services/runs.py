@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from services.artifact import NoData, canonical_json, digest, parse_json
+from services.chain import AUDIT, Chain
 from services.contract import Message
 from services.errors import InvalidArtifact, SilokitError
 from services.files import private_folder
@@ -184,17 +185,17 @@ class RunBook:
         )
         return [_run(row) for row in rows]
 
-    def move(
-        self, run: str, to: Phase, detail: str = "", at: datetime | None = None, *, only: tuple[Phase, ...] = LIVE
-    ) -> bool:
+    def move(self, run: str, to: Phase, at: datetime, detail: str = "", *, only: tuple[Phase, ...] = LIVE) -> bool:
         """Move a run to another phase; returns False, changing nothing, unless it is in one of `only`."""
         marks = ",".join("?" * len(only))
-        return bool(
-            self._state.write(
+        with self._state.transaction():
+            moved = self._state.write(
                 f"UPDATE runs SET phase=?, detail=?, ended=? WHERE run=? AND phase IN ({marks})",
-                *(to, detail, None if to in LIVE else now_text(at) if at else None, run, *only),
+                *(to, detail, None if to in LIVE else now_text(at), run, *only),
             )
-        )
+            if moved:
+                Chain(self._state, AUDIT).append(f"run {to}", at, run=run, detail=detail)
+        return bool(moved)
 
     def admit(self, run: str, party: str, key: str) -> None:
         """Write down that a party joined under its run key; a second, different key is not taken.

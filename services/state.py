@@ -60,6 +60,10 @@ CREATE TABLE inbox (
   handed INTEGER, attempts INTEGER NOT NULL DEFAULT 0, received TEXT NOT NULL,
   PRIMARY KEY (sender, run, sequence)
 );
+CREATE TABLE chains (
+  chain TEXT NOT NULL, number INTEGER NOT NULL, record TEXT NOT NULL, head TEXT NOT NULL,
+  PRIMARY KEY (chain, number)
+);
 CREATE TABLE quarantine (
   id INTEGER PRIMARY KEY AUTOINCREMENT, at TEXT NOT NULL, object TEXT NOT NULL,
   reason TEXT NOT NULL, alarm INTEGER NOT NULL

@@ -17,6 +17,7 @@ from pydantic.functional_validators import AfterValidator
 from services.artifact import Name
 from services.bus import EventBus
 from services.bus.sqlite import SqliteBus
+from services.chain import AUDIT, Chain
 from services.contract import Context, HalfFactory
 from services.courier import Courier, Door, Guard
 from services.errors import ConfigError, TrustError
@@ -155,6 +156,7 @@ class Assembly:
 
     identity: Identity
     state: State
+    audit: Chain
     book: RunBook
     keys: RunKeys
     trust: RosterTrust
@@ -178,6 +180,7 @@ class Assembly:
             raise UnknownRun(f"run {run} is {found.phase}", fix="cancel or decline it first")
         self.keys.destroy(run)
         count = self.courier.purge(run)
+        self.audit.append("run purged", self.clock(), run=run, objects=count)
         return f"{count} objects of run {run} are deleted, its run key is destroyed; results in `outputs` stay"
 
 
@@ -216,4 +219,4 @@ def assemble(
     host = Host(
         state=state, courier=courier, keys=keys, load=load, context=context, outputs=config.outputs, clock=clock
     )  # fmt: skip
-    return Assembly(identity, state, RunBook(state), keys, trust, courier, host, clock)
+    return Assembly(identity, state, Chain(state, AUDIT), RunBook(state), keys, trust, courier, host, clock)

@@ -83,7 +83,7 @@ class SiloDesk:
         elif artifact.kind in {FAILED, CANCEL} and artifact.sender == known.coordinator:
             phase = "failed" if artifact.kind == FAILED else "cancelled"
             reason = hear(artifact.path, Ending).reason
-            if self._book.move(run, phase, reason, self._parts.clock()):  # type: ignore[arg-type]  # a Phase
+            if self._book.move(run, phase, self._parts.clock(), reason):  # type: ignore[arg-type]  # a Phase
                 self._parts.host.interrupt(run)
                 _log.info("run ended by the coordinator", run=run, phase=phase, reason=reason)
             self._note(run, "ending")
@@ -139,7 +139,7 @@ class SiloDesk:
 
     def _wait(self, run: Run, phase: str, why: str) -> None:
         if (run.phase, run.detail) != (phase, why):
-            self._book.move(run.run, phase, why)  # type: ignore[arg-type]  # a Phase
+            self._book.move(run.run, phase, self._parts.clock(), why)  # type: ignore[arg-type]  # a Phase
             _log.info("run waits", run=run.run, reason=why)
 
     def _join(self, run: Run) -> None:
@@ -151,7 +151,7 @@ class SiloDesk:
             expires=run.deadline, schema_hash=run.spec_hash,
         )  # fmt: skip
         self._book.admit(run.run, self._me, key.hex)
-        self._book.move(run.run, "joined")
+        self._book.move(run.run, "joined", self._parts.clock())
         _log.info("joined", run=run.run)
 
     def _start(self, run: Run) -> None:
@@ -160,19 +160,19 @@ class SiloDesk:
         if busy := self._book.live("running"):
             self._wait(run, "queued", f"waits for run {busy[0].run} to end: one run at a time")
             return
-        self._book.move(run.run, "running", only=("joined", "queued"))
+        self._book.move(run.run, "running", self._parts.clock(), only=("joined", "queued"))
         _log.info("run begins", run=run.run)
 
     def _expired(self, run: Run) -> bool:
         if self._parts.clock() <= run.deadline:
             return False
         awaited = f": {', '.join(run.awaited())} had not joined" if run.phase == "joined" else ""
-        self._book.move(run.run, "failed", f"the run's deadline passed{awaited}", self._parts.clock())
+        self._book.move(run.run, "failed", self._parts.clock(), f"the run's deadline passed{awaited}")
         return True
 
     def _refuse(self, run: Run, error: SilokitError) -> None:
         _log.warning("run declined", run=run.run, reason=error.what)
-        self._book.move(run.run, "declined", str(error), self._parts.clock())
+        self._book.move(run.run, "declined", self._parts.clock(), str(error))
 
     def _tell_end(self, run: Run) -> None:
         if run.phase == "cancelled":
@@ -198,7 +198,9 @@ class SiloDesk:
             UnknownRun: no such run waits.
         """
         found = self._waiting(run)
-        self._parts.state.remember(f"approved:{found.run}", value=True)
+        with self._parts.state.transaction():
+            self._parts.state.remember(f"approved:{found.run}", value=True)
+            self._parts.audit.append("run approved", self._parts.clock(), run=run)
         return f"{run} is approved"
 
     def decline(self, run: str) -> str:
@@ -208,7 +210,7 @@ class SiloDesk:
             UnknownRun: there is no such run.
         """
         found = self._book.get(run)
-        if not self._book.move(run, "declined", "declined by this silo's operators", self._parts.clock()):
+        if not self._book.move(run, "declined", self._parts.clock(), "declined by this silo's operators"):
             raise UnknownRun(f"run {run} has ended already ({found.phase})")
         self._parts.host.interrupt(run)
         return f"{run} is declined"

@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 import protocols
-from services.artifact import Name, Spend, Unprotected
+from services.artifact import Name, Spend, Unprotected, canonical_json, digest
 from services.contract import Message
 from services.errors import PolicyRefusal
 
@@ -55,8 +55,13 @@ class Policy(BaseModel):
         for kind, sentence in needs.items():
             self._check_unprotected(kind, sentence)
 
-    def check_message(self, message: Message, recipients: Sequence[str]) -> None:
-        """Refuse an artifact that may not leave.
+    @property
+    def version(self) -> str:
+        """What the audit log says of the policy that allowed something."""
+        return digest(canonical_json(self.model_dump(mode="json")))
+
+    def check_message(self, message: Message, recipients: Sequence[str]) -> str:
+        """Refuse an artifact that may not leave; returns the version of this policy.
 
         Raises:
             PolicyRefusal: its release is not allowed, or not to these recipients, or claims more than is true.
@@ -77,6 +82,7 @@ class Policy(BaseModel):
                 f"the policy does not release synthetic columns to {', '.join(others)}",
                 fix="add them under `release_to` if you agree",
             )
+        return self.version
 
     def _check_unprotected(self, kind: str, sentence: str) -> None:
         if self.unprotected.get(kind) != sentence:

@@ -213,7 +213,7 @@ class World:
             identity=self.identities[name],
             store=self.store,
             bus=self.bus.of(name),
-            guard=lambda _run, message, to: None if name == HUB else self.policies[name].check_message(message, to),
+            guard=lambda _run, message, to: "" if name == HUB else self.policies[name].check_message(message, to),
             load=lambda protocol: protocols.half(protocol, role),
             context=context,
             clock=self.clock,

@@ -47,6 +47,7 @@ def cycle(payload: Path, folder: Path) -> tuple[float, float]:
         expires=now + timedelta(days=1),
         recipients=(RECEIVER.public.key_id,),
         schema_hash=None,
+        heads={},
         release=NoData(),
     )
     start = time.perf_counter()

@@ -51,7 +51,7 @@ def forge(
             "federation": FEDERATION, "run": run, "sender": sender, "kind": "echo.greeting",
             "sequence": mine["sequence"] + 1 if mine else 1, "previous": mine["digest"] if mine else None,
             "created": world.now, "expires": known.deadline, "recipients": (world.identities[to].public.seal.key_id,),
-            "schema_hash": known.spec_hash, "release": NoData(), **changes,
+            "schema_hash": known.spec_hash, "heads": {}, "release": NoData(), **changes,
         }
     )  # fmt: skip
     body = world.folder / secrets.token_hex(8)

@@ -37,7 +37,7 @@ NOW = datetime(2026, 5, 1, 12, 30, 15, 123456, tzinfo=UTC)
 def header_to(*keys: SealingKey, **fields: Any) -> Header:
     common: dict[str, Any] = {
         "federation": "f", "run": "r", "sender": "north", "kind": "latents", "sequence": 1, "previous": None,
-        "created": NOW, "expires": NOW + timedelta(days=1), "schema_hash": None, "release": NoData(),
+        "created": NOW, "expires": NOW + timedelta(days=1), "schema_hash": None, "heads": {}, "release": NoData(),
         "recipients": tuple(sorted(key.public.key_id for key in keys)),
     }  # fmt: skip
     return Header(**{**common, **fields})

@@ -151,6 +151,7 @@ class Forge:
             "expires": "2026-01-02T00:00:00Z",
             "recipients": sorted(party.sealing_id for party in self.recipients),
             "schema_hash": "22" * 32,
+            "heads": {"audit": "33" * 32},
             "release": {"release": "unprotected", "reason": "a test"},
         }
 
