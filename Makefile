@@ -7,7 +7,7 @@ DATA        ?=
 BIN         := .venv/bin
 INSTALLED   := .venv/.installed
 
-.PHONY: help install demo demo-short test test-fast lint format bench clean
+.PHONY: help install demo demo-short test test-fast servers lint format bench clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -28,8 +28,11 @@ demo: $(INSTALLED) ## Run SiloFuse end to end on real clinical data: three silos
 demo-short: $(INSTALLED) ## The same with little training
 	$(BIN)/python -m deploy.demo --short $(if $(DATA),--data $(DATA))
 
-test: $(INSTALLED) ## Run all tests
-	$(BIN)/pytest
+test: $(INSTALLED) ## Run all tests; those that need a server say so where it is not installed
+	$(BIN)/pytest -rs
+
+servers: $(INSTALLED) ## Install the servers that tests on the wire start for themselves (Debian, as root)
+	apt-get update -q && apt-get install -y -q --no-install-recommends rabbitmq-server
 
 test-fast: $(INSTALLED) ## Run the tests that take seconds
 	$(BIN)/pytest -m 'not slow'

@@ -1,0 +1,239 @@
+"""A real RabbitMQ node in a folder of its own: mutual TLS only, private ports, nothing left behind when it stops.
+
+It runs in the foreground of its own session, with its own port mapper, and never as root. Killing, stopping and
+starting again keep folder and ports, so that clients meet the server that they knew.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from deploy.servers import ServerError, ServerMissing
+from deploy.servers.ports import free_ports
+from services.files import write_atomic
+
+PROGRAMS = Path("/usr/lib/rabbitmq/bin")  # Debian's; /usr/sbin holds wrappers that change user, folder and logs
+# After a power cut a lone node of this version now and then leaves a quorum queue without a leader, for good
+# (rabbitmq-server issue 10070); a cluster's other nodes would call the election.
+_ELECT = (
+    "[ra:trigger_election(P) || Q <- rabbit_amqqueue:list(), P <- [amqqueue:get_pid(Q)], is_tuple(P),"
+    " ra_leaderboard:lookup_leader(element(1, P)) =:= undefined]."
+)
+NODE = "silokit@localhost"
+ACCOUNTS = ("rabbitmq", "nobody")  # who runs the node when root starts it
+BOOT_SECONDS = 60.0
+STOP_SECONDS = 30.0
+
+_CONFIG = """\
+listeners.tcp = none
+listeners.ssl.1 = 127.0.0.1:{port}
+ssl_options.cacertfile = {folder}/ca.crt
+ssl_options.certfile = {folder}/server.crt
+ssl_options.keyfile = {folder}/server.key
+ssl_options.verify = verify_peer
+ssl_options.fail_if_no_peer_cert = true
+ssl_options.versions.1 = tlsv1.3
+ssl_options.versions.2 = tlsv1.2
+auth_mechanisms.1 = EXTERNAL
+ssl_cert_login_from = common_name
+max_message_size = 65536
+load_definitions = {folder}/definitions.json
+log.console = true
+log.file = false
+"""
+
+
+class RabbitServer:
+    """A RabbitMQ node.
+
+    Args:
+        folder: the node's own; when root starts it, every folder above must let the node's account through.
+        certificates: what clients must be signed by (`ca.crt`), the server's certificate (`server.crt`) and its key
+            (`server.key`), as PEM.
+        definitions: what it loads at every start.
+    """
+
+    def __init__(self, folder: Path, certificates: Mapping[str, bytes], definitions: Mapping[str, Any]) -> None:
+        self.folder = folder.resolve()
+        self.port, self._distribution, self._mapper = free_ports(3)
+        self._certificates = certificates
+        self._definitions = definitions
+        self._node: subprocess.Popen[bytes] | None = None
+        self._epmd: subprocess.Popen[bytes] | None = None
+        self._account = _account()
+
+    def start(self) -> None:
+        """Start the node and wait until it answers.
+
+        Raises:
+            ServerMissing: RabbitMQ is not installed.
+            ServerError: the node does not come up; the message says why.
+        """
+        epmd = shutil.which("epmd")
+        if not (PROGRAMS / "rabbitmq-server").exists() or epmd is None:
+            raise ServerMissing(
+                f"there is no RabbitMQ server in {PROGRAMS}", fix="on Debian: apt-get install rabbitmq-server"
+            )
+        self._write()
+        if self._epmd is None:
+            self._epmd = self._spawn([epmd, "-address", "127.0.0.1", "-port", str(self._mapper)])
+        self._node = self._spawn([str(PROGRAMS / "rabbitmq-server")])
+        deadline = time.monotonic() + BOOT_SECONDS
+        while not self._answers():
+            if self._node.poll() is not None or time.monotonic() > deadline:
+                last = "\n".join(self.log().splitlines()[-15:])
+                self.close()
+                raise ServerError(f"RabbitMQ does not start in {self.folder}:\n{last}", fix="see the log above")
+            time.sleep(0.05)
+        self.ctl("eval", _ELECT)
+
+    def kill9(self) -> None:
+        """End the node as a power cut would."""
+        self._end(signal.SIGKILL)
+
+    def stop(self) -> None:
+        """End the node in order; its port mapper stays for `start`."""
+        self._end(signal.SIGTERM)
+
+    def restart(self) -> None:
+        """Start again in the same folder on the same ports, after whichever end.
+
+        Raises:
+            ServerError: as `start`.
+        """
+        self.stop()
+        self.start()
+
+    def close(self) -> None:
+        """End the node at once, and its port mapper with it."""
+        self.kill9()
+        if self._epmd is not None:
+            self._epmd.kill()
+            self._epmd.wait()
+            self._epmd = None
+
+    def provision(self, definitions: Mapping[str, Any]) -> None:
+        """Import definitions into the running node, as an operator does; they also hold for later starts.
+
+        Raises:
+            ServerError: the node refuses them.
+        """
+        self._definitions = definitions
+        self._write()
+        self.ctl("import_definitions", str(self.folder / "definitions.json"))
+
+    def ctl(self, *words: str) -> str:
+        """What `rabbitmqctl` answers.
+
+        Raises:
+            ServerError: it fails.
+        """
+        done: subprocess.CompletedProcess[str] = subprocess.run(
+            [str(PROGRAMS / "rabbitmqctl"), "--quiet", "--node", NODE, *words],
+            **self._surroundings(), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+        if done.returncode:
+            raise ServerError(f"rabbitmqctl {words[0]} fails: {(done.stderr or done.stdout).strip()}")
+        return done.stdout
+
+    def log(self) -> str:
+        """Everything that the node has said."""
+        path = self.folder / "node.log"
+        return path.read_text(errors="replace") if path.exists() else ""
+
+    def _write(self) -> None:
+        for path in (self.folder, self.folder / "home"):
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        documents = {
+            **self._certificates,
+            "definitions.json": json.dumps(self._definitions, sort_keys=True).encode(),
+            "rabbitmq.conf": _CONFIG.format(port=self.port, folder=self.folder).encode(),
+            "advanced.config": b"[].\n",
+            "enabled_plugins": b"[rabbitmq_auth_mechanism_ssl].\n",
+        }
+        for name, content in documents.items():
+            write_atomic(self.folder / name, content)
+        if self._account is not None:
+            for path in (self.folder, self.folder / "home", *(self.folder / name for name in documents)):
+                os.chown(path, self._account.pw_uid, self._account.pw_gid)
+            if subprocess.run(["test", "-w", str(self.folder)], **self._as_account(), check=False).returncode:
+                raise ServerError(
+                    f"the account {self._account.pw_name} cannot reach {self.folder}",
+                    fix="root may not run RabbitMQ: use a folder that others may enter, or start as an ordinary user",
+                )
+
+    def _spawn(self, words: Sequence[str]) -> subprocess.Popen[bytes]:
+        with (self.folder / "node.log").open("ab") as log:
+            return subprocess.Popen(
+                words, **self._surroundings(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            )
+
+    def _surroundings(self) -> dict[str, Any]:
+        """Nothing of the caller's environment: a RABBITMQ_ variable there would lead to another node."""
+        own = self.folder
+        environment = {
+            "PATH": "/usr/bin:/bin:/usr/sbin:/sbin",
+            "LANG": "C.UTF-8",
+            "HOME": str(own / "home"),
+            "RABBITMQ_NODENAME": NODE,
+            "RABBITMQ_BASE": str(own),
+            "RABBITMQ_MNESIA_BASE": str(own / "mnesia"),
+            "RABBITMQ_LOG_BASE": str(own / "log"),
+            "RABBITMQ_CONFIG_FILE": str(own / "rabbitmq.conf"),
+            "RABBITMQ_ADVANCED_CONFIG_FILE": str(own / "advanced.config"),
+            "RABBITMQ_ENABLED_PLUGINS_FILE": str(own / "enabled_plugins"),
+            "RABBITMQ_CONF_ENV_FILE": str(own / "none"),
+            "RABBITMQ_DIST_PORT": str(self._distribution),
+            "ERL_EPMD_PORT": str(self._mapper),
+            "ERL_EPMD_ADDRESS": "127.0.0.1",
+            # two schedulers that sleep when idle: a guest on this machine, not its owner
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1} +S 2:2 +sbwt none",
+        }
+        return {"env": environment, "cwd": own, **self._as_account()}
+
+    def _as_account(self) -> dict[str, Any]:
+        if self._account is None:
+            return {}
+        return {"user": self._account.pw_uid, "group": self._account.pw_gid, "extra_groups": []}
+
+    def _answers(self) -> bool:
+        """Whether the port is open, which is the last thing that a starting node does."""
+        try:
+            socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
+        except OSError:
+            return False
+        return True
+
+    def _end(self, number: signal.Signals) -> None:
+        node, self._node = self._node, None
+        if node is None:
+            return
+        if number != signal.SIGKILL:
+            with suppress(subprocess.TimeoutExpired):
+                node.send_signal(number)
+                node.wait(STOP_SECONDS)
+        # what was started is a shell; the node is its child, in the same session, and may outlive it
+        with suppress(ProcessLookupError):
+            os.killpg(node.pid, signal.SIGKILL)
+        node.wait()
+        while self._answers():  # a killed node holds its port for a moment: what answers next must be the next node
+            time.sleep(0.01)
+
+
+def _account() -> pwd.struct_passwd | None:
+    """Who runs the node: the caller, unless that is root."""
+    if os.geteuid() != 0:
+        return None
+    known = {entry.pw_name: entry for entry in pwd.getpwall()}
+    return next((known[name] for name in ACCOUNTS if name in known), None)
