@@ -69,7 +69,8 @@ def admit(
 ) -> None:
     """Admit a silo after comparing fingerprints, and publish the new roster."""
     settings = load(config)
-    identity = roster.read_enrolment(settings, request)
+    enrolment = roster.read_enrolment(settings, request)
+    identity = enrolment.identity
     shown = identity.fingerprint()
     say(f"[bold]{identity.name}[/] shows the fingerprint\n  [bold]{shown}[/]")
     if fingerprint is None:
@@ -81,7 +82,7 @@ def admit(
             kept="the roster stays as it is",
         )
     target = out or request.with_name(f"admission-{identity.name}.json")
-    published = roster.admit(settings, identity, target)
+    published = roster.admit(settings, enrolment, target)
     say(f"Admitted; roster version {published.version} is published. Send [bold]{target}[/] to the silo.")
     say(f"Root fingerprint, to read to the silo:\n  [bold]{roster.root_fingerprint(settings)}[/]")
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 from datetime import timedelta
 from pathlib import Path
 
+from coordinator.credentials import Issuer
 from coordinator.settings import CoordinatorConfig
-from services.enrolment import read_limited, read_request, write_admission
+from services.enrolment import Request, admission, read_limited, read_request
 from services.errors import TrustError
 from services.files import write_atomic
 from services.keys import Identity, PublicIdentity, SigningKey, fingerprint, load_signing, save_private
@@ -47,28 +48,40 @@ def members(config: CoordinatorConfig) -> Roster:
     return read_roster(read_limited(config.home / _ROSTER_FILE), _root(config).public)
 
 
-def admit(config: CoordinatorConfig, request: PublicIdentity, admission: Path) -> Roster:
+def admit(config: CoordinatorConfig, request: Request, target: Path) -> Roster:
     """Take a silo into the roster, publish it, and write the silo's admission file.
 
     Raises:
-        TrustError: the name belongs to other keys, or to nobody's coordinator.
+        TrustError: the name belongs to other keys, or the certificate request does not hold.
     """
     roster = members(config)
-    known = roster.members.get(request.name)
-    if known is not None and known != request:
+    silo = request.identity
+    known = roster.members.get(silo.name)
+    if known is not None and known != silo:
         raise TrustError(
-            f"{request.name} is a member already, with other keys",
+            f"{silo.name} is a member already, with other keys",
             fix="give the new silo another name; a key change is a new enrolment after the old one was retired",
             kept="the roster stays as it is",
         )
+    issuer = Issuer(config.home, config.federation)
+    certificate = issuer.certificate(silo.name, request.certificate_request.encode())
     if known is None:
-        roster = _publish(config, {**roster.members, request.name: request}, roster.version + 1)
-    write_admission(_root(config).public, read_limited(config.home / _ROSTER_FILE), admission)
+        roster = _publish(config, {**roster.members, silo.name: silo}, roster.version + 1)
+    data = admission(
+        config.federation,
+        silo,
+        root=_root(config).public,
+        roster=read_limited(config.home / _ROSTER_FILE),
+        authority=issuer.authority.pem,
+        certificate=certificate,
+        credentials=issuer.credentials(silo.name),
+    )
+    write_atomic(target, data, mode=0o644)
     return roster
 
 
-def read_enrolment(config: CoordinatorConfig, path: Path) -> PublicIdentity:
-    """The keys in an enrolment request.
+def read_enrolment(config: CoordinatorConfig, path: Path) -> Request:
+    """An enrolment request.
 
     Raises:
         TrustError: the request does not hold.

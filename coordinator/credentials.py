@@ -1,0 +1,68 @@
+"""What the consortium issues beside the roster: certificates for the wire and credentials for the store.
+
+Everything is made once and kept: issuing again for a member hands out the same credentials, and touches nobody else's.
+"""
+
+from __future__ import annotations
+
+import secrets
+from functools import cached_property
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from services.artifact import canonical_json
+from services.certificates import Authority
+from services.enrolment import StoreCredentials
+from services.errors import StateError
+from services.files import private_folder, write_atomic
+
+
+class Issuer:
+    """The federation's authority and what it has issued.
+
+    Args:
+        home: the coordinator's private folder.
+        federation: whose authority it is.
+    """
+
+    def __init__(self, home: Path, federation: str) -> None:
+        self._folder = private_folder(home / "authority")
+        self._federation = federation
+
+    @cached_property
+    def authority(self) -> Authority:
+        """The authority, founded when it is first asked for."""
+        if not any(self._folder.glob("authority.*")):
+            Authority.make(f"{self._federation} authority").save(self._folder)
+        return Authority.load(self._folder)
+
+    def certificate(self, name: str, request: bytes) -> bytes:
+        """Sign a member's certificate request; returns the certificate, PEM.
+
+        Raises:
+            TrustError: the request does not hold, or is not this member's.
+        """
+        return self.authority.sign_party(request, name)
+
+    def credentials(self, name: str) -> StoreCredentials:
+        """A member's store credentials, drawn when they are first asked for.
+
+        Raises:
+            StateError: the file that keeps them is damaged.
+        """
+        path = self._path(name)
+        if not path.exists():
+            drawn = StoreCredentials(access_key=f"{self._federation}-{name}", secret_key=secrets.token_urlsafe(32))
+            write_atomic(path, canonical_json(drawn.model_dump(mode="json")))
+        try:
+            return StoreCredentials.model_validate_json(path.read_bytes())
+        except ValidationError as error:
+            raise StateError(f"{path} is damaged", fix="restore it from the backup") from error
+
+    def forget(self, name: str) -> None:
+        """Draw new store credentials for a member when it is next asked for them."""
+        self._path(name).unlink(missing_ok=True)
+
+    def _path(self, name: str) -> Path:
+        return private_folder(self._folder / "store") / f"{name}.json"

@@ -1,0 +1,134 @@
+"""Enrolment: keys never travel, credentials open only for whom they are meant, and issuing again changes nothing."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+
+from coordinator import roster
+from coordinator.credentials import Issuer
+from coordinator.settings import CoordinatorConfig
+from services import certificates
+from services.enrolment import (
+    STORE_SECRET,
+    TLS_AUTHORITY,
+    TLS_CERTIFICATE,
+    TLS_KEY,
+    read_admission,
+    read_request,
+    write_request,
+)  # fmt: skip
+from services.errors import TrustError
+from services.keys import Identity
+from services.wiring import BusConfig, StoreConfig
+from silo_agent import enrolment
+from silo_agent.settings import SiloConfig
+
+FED = "heart"
+
+
+class Consortium:
+    """A coordinator and two silos that want to join."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        wire = {"store": StoreConfig(folder=folder / "store"), "bus": BusConfig(sqlite=folder / "bus.sqlite")}
+        self.hub = CoordinatorConfig(federation=FED, name="hub", home=folder / "hub", **wire)
+        self.root = roster.found(self.hub)
+        self.silos = {
+            name: SiloConfig(federation=FED, name=name, home=folder / name, policy=folder / "policy.yaml", **wire)
+            for name in ("north", "south")
+        }
+        for name, config in self.silos.items():
+            Identity.create(config.home / "keys", name)
+            enrolment.request(config, self.request(name))
+
+    def request(self, name: str) -> Path:
+        return self.folder / f"{name}.request"
+
+    def admission(self, name: str) -> Path:
+        return self.folder / f"{name}.admission"
+
+    def admit(self, name: str) -> None:
+        roster.admit(self.hub, roster.read_enrolment(self.hub, self.request(name)), self.admission(name))
+
+    def home(self, name: str) -> Path:
+        return self.silos[name].home
+
+
+@pytest.fixture
+def consortium(tmp_path: Path) -> Consortium:
+    return Consortium(tmp_path)
+
+
+def test_an_admitted_silo_has_all_it_needs_on_the_wire(consortium: Consortium) -> None:
+    consortium.admit("north")
+    enrolment.admit(consortium.silos["north"], consortium.admission("north"), consortium.root)
+    home = consortium.home("north")
+    certificate = certificates.read_certificate(home / TLS_CERTIFICATE)
+    assert certificates.common_name(certificate) == "north"
+    assert certificate.public_key() == certificates.read_key(home / TLS_KEY).public_key()
+    certificate.verify_directly_issued_by(certificates.read_certificate(home / TLS_AUTHORITY))
+    assert certificates.days_left(certificate, datetime.now(UTC)) > 30
+    secret = Issuer(consortium.hub.home, FED).credentials("north").secret_key
+    assert (home / STORE_SECRET).read_text() == secret
+    assert (home / STORE_SECRET).stat().st_mode & 0o777 == 0o600
+
+
+def test_no_private_key_and_no_secret_is_readable_in_what_travels(consortium: Consortium) -> None:
+    consortium.admit("north")
+    travelling = consortium.request("north").read_bytes() + consortium.admission("north").read_bytes()
+    assert b"PRIVATE KEY" not in travelling
+    assert Issuer(consortium.hub.home, FED).credentials("north").secret_key.encode() not in travelling
+
+
+def test_another_silo_s_admission_is_of_no_use(consortium: Consortium) -> None:
+    consortium.admit("north")
+    consortium.admit("south")
+    found = read_admission(consortium.admission("north").read_bytes())
+    south = Identity.load(consortium.home("south") / "keys")
+    north = Identity.load(consortium.home("north") / "keys")
+    with pytest.raises(TrustError):
+        found.open_credentials(south, FED)
+    with pytest.raises(TrustError):
+        found.open_credentials(north, "lung")
+    swapped = json.loads(consortium.admission("south").read_bytes())
+    swapped["credentials"] = found.credentials
+    consortium.admission("south").write_text(json.dumps(swapped))
+    with pytest.raises(TrustError, match="malformed"):
+        enrolment.admit(consortium.silos["south"], consortium.admission("south"), consortium.root)
+    assert not (consortium.home("south") / STORE_SECRET).exists()
+
+
+def test_a_certificate_request_in_another_s_name_is_refused(consortium: Consortium) -> None:
+    key = certificates.make_key()
+    identity = Identity.load(consortium.home("north") / "keys")
+    write_request(identity, FED, certificates.request(key, "south"), consortium.request("north"))
+    before = roster.members(consortium.hub).version
+    with pytest.raises(TrustError):
+        consortium.admit("north")
+    assert roster.members(consortium.hub).version == before
+
+
+def test_admitting_again_hands_out_the_same_credentials_and_touches_nobody_else_s(consortium: Consortium) -> None:
+    for name in ("north", "south", "north"):
+        consortium.admit(name)
+        enrolment.admit(consortium.silos[name], consortium.admission(name), consortium.root)
+    issuer = Issuer(consortium.hub.home, FED)
+    kept = {name: (consortium.home(name) / STORE_SECRET).read_text() for name in consortium.silos}
+    assert kept == {name: issuer.credentials(name).secret_key for name in consortium.silos}
+    issuer.forget("north")
+    assert Issuer(consortium.hub.home, FED).credentials("north").secret_key != kept["north"]
+    assert Issuer(consortium.hub.home, FED).credentials("south").secret_key == kept["south"]
+
+
+def test_enrolling_again_keeps_the_key_on_the_wire(consortium: Consortium) -> None:
+    first = read_request(consortium.request("north").read_bytes(), FED)
+    enrolment.request(consortium.silos["north"], consortium.request("north"))
+    again = read_request(consortium.request("north").read_bytes(), FED)
+    keys = [x509.load_pem_x509_csr(one.certificate_request.encode()).public_key() for one in (first, again)]
+    assert keys[0] == keys[1]
