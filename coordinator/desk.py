@@ -12,7 +12,8 @@ import structlog
 
 import protocols
 from services.contract import Received
-from services.errors import InvalidArtifact, TrustError
+from services.errors import ConfigError, InvalidArtifact, SilokitError
+from services.log import Troubles
 from services.runs import (
     BEGIN,
     CANCEL,
@@ -20,9 +21,10 @@ from services.runs import (
     DONE,
     FAILED,
     JOIN,
+    LAST_WORDS,
+    LONGEST,
     OFFER,
     Ending,
-    Join,
     Offer,
     Run,
     UnknownRun,
@@ -33,8 +35,6 @@ from services.state import LIVE
 from services.trust import sealing_keys
 from services.wiring import Assembly
 
-LAST_WORDS = timedelta(days=1)
-"""How long after a run's deadline its last message may still be read."""
 _log = structlog.get_logger()
 
 
@@ -49,6 +49,7 @@ class CoordinatorDesk:
         self._parts = parts
         self._book = parts.book
         self._me = parts.identity.name
+        self._troubles = Troubles()
 
     # what the consortium's people say
 
@@ -60,6 +61,12 @@ class CoordinatorDesk:
             TrustError: a silo is no member, or the roster has expired.
         """
         spec = protocols.check_spec(value, "the run specification")
+        if self._me in spec.silos:
+            raise ConfigError(
+                f"{self._me} is the coordinator and cannot be one of the silos", fix="take it out of `silos`"
+            )
+        if not timedelta() < spec.deadline <= LONGEST:
+            raise ConfigError("the run's deadline must lie ahead, within a year", fix="give it as 2h or 3d")
         self._parts.trust.refresh()
         sealing_keys(self._parts.trust, tuple(spec.silos))
         now = self._parts.clock()
@@ -88,7 +95,7 @@ class CoordinatorDesk:
         if known is None or artifact.sender not in known.silos:
             raise InvalidArtifact(f"{artifact.sender} takes no part in this run")
         if artifact.kind == JOIN:
-            self._book.admit(run, artifact.sender, hear(artifact.path, Join).run_key)
+            self._book.welcome(known, artifact)
             _log.info("joined", run=run, silo=artifact.sender)
         elif artifact.kind == DONE:
             if not self._parts.state.finished(run, f"done.{artifact.sender}"):
@@ -114,8 +121,8 @@ class CoordinatorDesk:
                     self._gather(run)
                 elif run.phase not in LIVE:
                     self._tell_end(run)
-            except TrustError as error:
-                _log.warning("waits", run=run.run, reason=error.what)
+            except SilokitError as error:
+                self._troubles.say(run.run, error.what)
 
     def _offer(self, run: Run) -> None:
         if self._parts.state.finished(run.run, "offer"):
@@ -123,7 +130,7 @@ class CoordinatorDesk:
         key = self._parts.keys.make(run.run)
         self._book.admit(run.run, self._me, key.hex)
         self._parts.courier.send(
-            *(run.run, "offer", say(OFFER, Offer(spec=run.text, deadline=run.deadline, run_key=key.hex))),
+            *(run.run, "offer", say(OFFER, Offer(spec=run.text, deadline=run.deadline, run_key=key))),
             sealing_keys(self._parts.trust, run.silos), expires=run.deadline, schema_hash=run.spec_hash,
         )  # fmt: skip
         _log.info("run offered", run=run.run, protocol=run.protocol, silos=list(run.silos))

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
@@ -48,7 +49,7 @@ def runs_table(runs: Sequence[Run]) -> Table:
         joined = sum(silo in run.parties for silo in run.silos)
         phase = f"[{_STYLE[run.phase]}]{run.phase}[/]" if run.phase in _STYLE else run.phase
         doing = _doing(run) if run.phase in LIVE else ""
-        table.add_row(run.run, run.protocol, phase, f"{joined}/{len(run.silos)}", doing, run.detail)
+        table.add_row(run.run, _plain(run.protocol), phase, f"{joined}/{len(run.silos)}", doing, _plain(run.detail))
     return table
 
 
@@ -97,6 +98,11 @@ def _follow(console: Console, book: RunBook, name: str) -> Run:
             time.sleep(0.3)
         bar.update(task, description=run.phase, completed=1, total=1)
     return run
+
+
+def _plain(text: str) -> str:
+    """Words that came from somebody else: neither markup nor a terminal's control sequences."""
+    return escape("".join(letter if letter.isprintable() else " " for letter in text))
 
 
 def _doing(run: Run) -> str:

@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import re
 import secrets
+import sqlite3
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,11 +25,11 @@ from typing import Literal
 import structlog
 
 from services.artifact import MAX_ARTIFACT_BYTES, MAX_MANIFEST_BYTES, Header, digest
-from services.bus import EventBus, Notice
+from services.bus import BusError, EventBus, Notice
 from services.chain import AUDIT, Chain
 from services.contract import Message
-from services.errors import InvalidArtifact, PolicyRefusal, StateError
-from services.files import private_folder
+from services.errors import InvalidArtifact, PolicyRefusal, SilokitError, StateError, StoreError
+from services.files import TEMPORARY, private_folder
 from services.keys import Identity, SealingKey, SealTo
 from services.seal import Manifest, open_sealed, read_manifest, seal, verify
 from services.state import LIVE, State, now_text
@@ -37,8 +38,13 @@ from services.trust import Trust
 
 OUTLIVING = ("run.done", "product.")
 """Kinds that are still taken after their run has ended here."""
-_ABSENT_TRIES = 5
-_MANIFEST_KEY = re.compile(r"([a-z0-9-]+)/([a-z0-9-]+)/([a-z0-9-]+)/([0-9a-f]{64})\.manifest")
+CONTROL = "run."
+"""How the kinds begin that may speak of a run before its offer was read; they are small."""
+MAX_CONTROL_BYTES = 2 << 20
+_TRIES = 5  # until an object that cannot be had waits for the next listing
+_BATCH = 100  # arrivals judged in one go, the newest first: a flood of litter delays little else
+_NAME = r"([a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)"
+_MANIFEST_KEY = re.compile(rf"{_NAME}/{_NAME}/{_NAME}/([0-9a-f]{{64}})\.manifest")
 _log = structlog.get_logger()
 
 Outcome = Literal["accepted", "skipped", "duplicate", "own", "absent", "quarantined"]
@@ -49,6 +55,10 @@ it, for the audit log, or raises PolicyRefusal."""
 
 class Equivocation(InvalidArtifact):
     """A sender said two different things in one place of its chain."""
+
+
+class RunOver(SilokitError):
+    """The run ended here while something was made for it: it does not leave."""
 
 
 @dataclass(frozen=True)
@@ -118,6 +128,7 @@ class Courier:
 
         Raises:
             PolicyRefusal: the guard forbids it; nothing was sealed.
+            RunOver: the run ended here meanwhile; nothing leaves.
         """
         with self._sending:
             if self._state.finished(run, step):
@@ -143,18 +154,28 @@ class Courier:
             )
             body = self._outbox / f"{secrets.token_hex(16)}.body"
             manifest = seal(message.payload, header, list(recipients.values()), self._door.identity.signing, body)
-            with self._state.transaction():
-                self._state.write(
-                    "INSERT INTO outbox VALUES (?,?,?,?,?,?,?,?,?,NULL)",
-                    *(run, header.sequence, digest(manifest), message.kind, " ".join(sorted(recipients))),
-                    *(body.name, body.stat().st_size, manifest, now_text(now)),
-                )
-                self._state.finish(run, step, now, seconds)
-                self._audit.append(
-                    "sealed", now, run=run, kind=message.kind, to=sorted(recipients), manifest=digest(manifest),
-                    release=message.release.release, policy=policy,
-                )  # fmt: skip
-        _log.info("sealed", run=run, kind=message.kind, to=sorted(recipients), bytes=body.stat().st_size)
+            size = body.stat().st_size
+            try:
+                with self._state.transaction():
+                    self._check_goes_on(header)
+                    self._state.write(
+                        "INSERT INTO outbox VALUES (?,?,?,?,?,?,?,?,?,NULL)",
+                        *(run, header.sequence, digest(manifest), message.kind, " ".join(sorted(recipients))),
+                        *(body.name, size, manifest, now_text(now)),
+                    )
+                    self._state.finish(run, step, now, seconds)
+                    self._audit.append(
+                        "sealed", now, run=run, kind=message.kind, to=sorted(recipients), manifest=digest(manifest),
+                        release=message.release.release, policy=policy,
+                    )  # fmt: skip
+            except BaseException:
+                body.unlink(missing_ok=True)
+                raise
+        _log.info("sealed", run=run, kind=message.kind, to=sorted(recipients), bytes=size)
+
+    def _check_goes_on(self, header: Header) -> None:
+        if not header.kind.startswith(CONTROL) and self._is_over(header):
+            raise RunOver(f"run {header.run} ended before its {header.kind} could leave")
 
     def _allowed(self, run: str, message: Message, to: list[str], now: datetime) -> str:
         try:
@@ -167,8 +188,10 @@ class Courier:
         """Put and announce what the outbox holds, oldest first; returns how many artifacts were sent.
 
         Raises:
-            StoreError, BusError: the rest waits in the outbox; call again later.
+            StoreError: the rest waits in the outbox; call again later.
+            BusError: so does what nobody could be told of; the rest was sent all the same.
         """
+        trouble: BusError | None = None
         unsent = self._state.rows("SELECT * FROM outbox WHERE sent IS NULL ORDER BY sealed, run, sequence")
         for row in unsent:
             body = self._outbox / row["body"]
@@ -177,14 +200,20 @@ class Courier:
             self._door.store.put(f"{folder}/{parsed.body_sha256}.body", body)
             key = f"{folder}/{row['digest']}.manifest"
             self._door.store.put(key, row["manifest"])
-            for recipient in row["recipients"].split():
-                self._door.bus.announce(recipient, Notice(key))
+            try:
+                for recipient in row["recipients"].split():
+                    self._door.bus.announce(recipient, Notice(key))
+            except BusError as error:  # one party that cannot be reached must not hold up the others
+                trouble = error
+                continue
             self._state.write(
                 "UPDATE outbox SET sent=? WHERE run=? AND sequence=?",
                 now_text(self._clock()), row["run"], row["sequence"],
             )  # fmt: skip
             body.unlink(missing_ok=True)
             _log.info("sent", run=row["run"], kind=row["kind"], to=row["recipients"].split(), bytes=row["bytes"])
+        if trouble is not None:
+            raise trouble
         return len(unsent)
 
     # receiving
@@ -213,14 +242,16 @@ class Courier:
                 self._state.write("UPDATE arrivals SET outcome=NULL WHERE object=? AND outcome='absent'", key)
 
     def accept(self) -> int:
-        """Judge every arrival that has no outcome yet; returns how many artifacts were accepted.
+        """Judge arrivals that have no outcome yet; returns how many artifacts were accepted.
 
         Raises:
             StoreError, TrustError: cannot be judged now; what was not judged waits.
         """
         accepted = 0
         for row in self._state.rows(
-            "SELECT object, attempts FROM arrivals WHERE outcome IS NULL ORDER BY arrived, object"
+            "SELECT object, attempts FROM arrivals WHERE outcome IS NULL "
+            "ORDER BY attempts, arrived DESC, object LIMIT ?",
+            _BATCH,
         ):
             outcome = self._judge(row["object"], row["attempts"])
             accepted += outcome == "accepted"
@@ -239,7 +270,7 @@ class Courier:
                 continue
             try:
                 verify(self._door.store.read(key, MAX_MANIFEST_BYTES), self._door.identity.signing.public)
-            except InvalidArtifact:
+            except (InvalidArtifact, ObjectTooLarge, ObjectAbsent):
                 continue  # a stranger's litter under our prefix is no proof of anything
             raise StateError(
                 f"the store holds an artifact of run {match[3]} that {self.me} signed and this state does not know",
@@ -256,21 +287,29 @@ class Courier:
         outcome: Outcome
         try:
             outcome = self._open(key)
-        except ObjectAbsent:
-            if attempts + 1 < _ABSENT_TRIES:
-                self._state.write("UPDATE arrivals SET attempts=attempts+1 WHERE object=?", key)
-                return None
-            outcome = "absent"
         except (InvalidArtifact, ObjectTooLarge) as error:
-            alarm = isinstance(error, Equivocation)
-            _log.warning("quarantined", object=key, reason=error.what, alarm=alarm)
-            with self._state.transaction():
-                self._state.quarantine(key, error.what, self._clock(), alarm=alarm)
-                self._audit.append("quarantined", self._clock(), manifest=key, reason=error.what, alarm=alarm)
-                self._state.write("UPDATE arrivals SET outcome='quarantined' WHERE object=?", key)
-            return "quarantined"
+            return self._set_aside(key, error.what, alarm=isinstance(error, Equivocation))
+        except StoreError as error:
+            self._state.write("UPDATE arrivals SET attempts=attempts+1 WHERE object=?", key)
+            if attempts + 1 < _TRIES:
+                if isinstance(error, ObjectAbsent):
+                    return None
+                raise
+            outcome = "absent"
+        except (SilokitError, OSError, sqlite3.Error, MemoryError):
+            raise  # it says nothing of the artifact
+        except Exception as error:  # noqa: BLE001 - whatever a stranger's bytes provoke must not end the wire
+            return self._set_aside(key, f"it cannot be judged ({type(error).__name__})")
         self._state.write("UPDATE arrivals SET outcome=? WHERE object=?", outcome, key)
         return outcome
+
+    def _set_aside(self, key: str, reason: str, *, alarm: bool = False) -> Outcome:
+        _log.warning("quarantined", object=key, reason=reason, alarm=alarm)
+        with self._state.transaction():
+            self._state.quarantine(key, reason, self._clock(), alarm=alarm)
+            self._audit.append("quarantined", self._clock(), manifest=key, reason=reason, alarm=alarm)
+            self._state.write("UPDATE arrivals SET outcome='quarantined' WHERE object=?", key)
+        return "quarantined"
 
     def _open(self, key: str) -> Outcome:
         match = _MANIFEST_KEY.fullmatch(key)
@@ -321,12 +360,11 @@ class Courier:
         if not keys or self._is_over(header):
             self._record(manifest, None, "skipped")
             return "skipped"
-        path = self._path(header)
         body = self._outbox.parent / f"{secrets.token_hex(16)}.incoming"
         try:
             self._check_life(manifest)
             self._door.store.get(body_key, body, manifest.body_length)
-            open_sealed(manifest, body, keys, path)
+            open_sealed(manifest, body, keys, path := self._path(header))
         except (InvalidArtifact, ObjectTooLarge):
             self._record(manifest, None, "refused")
             raise
@@ -349,10 +387,13 @@ class Courier:
                 "which is not now"
             )
         run = self._state.row("SELECT spec FROM runs WHERE run=?", header.run)
+        control = header.kind.startswith(CONTROL)
+        if run is None and not control:
+            raise InvalidArtifact("the artifact is of a run that was never offered here")
         if run and header.schema_hash != digest(run["spec"].encode()):
             raise InvalidArtifact("the artifact was made for another run specification")
-        if manifest.body_length > MAX_ARTIFACT_BYTES:
-            raise InvalidArtifact("the artifact is larger than the format allows")
+        if manifest.body_length > (MAX_CONTROL_BYTES if control else MAX_ARTIFACT_BYTES):
+            raise InvalidArtifact(f"the body is too long: {manifest.body_length} bytes of {header.kind}")
 
     def _keys_for(self, header: Header) -> list[SealingKey]:
         mine = [self._door.identity.sealing, self._run_key(header.run)]
@@ -375,7 +416,7 @@ class Courier:
 
     def _path(self, header: Header) -> Path:
         if header.kind.startswith(OUTLIVING):  # the run's folder may be gone already
-            return private_folder(self._state.folder / "late") / f"{header.run}-{header.sender}-{header.sequence}"
+            return private_folder(self._state.folder / "late") / f"{header.run}.{header.sender}.{header.sequence}"
         return private_folder(self._state.folder / "runs" / header.run / "inbox") / f"{header.sender}-{header.sequence}"
 
     def purge(self, run: str) -> int:
@@ -386,8 +427,16 @@ class Courier:
         """
         return self._door.store.delete(f"{self._door.federation}/{self.me}/{run}/")
 
+    def owes(self, run: str) -> bool:
+        """Whether something that derives from data was sealed for a run and has not been sent yet."""
+        rows = self._state.rows("SELECT kind FROM outbox WHERE run=? AND sent IS NULL", run)
+        return any(not row["kind"].startswith(CONTROL) for row in rows)
+
     def _remove_orphans(self) -> None:
-        wanted = {row["body"] for row in self._state.rows("SELECT body FROM outbox WHERE sent IS NULL")}
-        stale: Iterable[Path] = [p for p in self._outbox.iterdir() if p.name not in wanted]
-        for path in [*stale, *self._state.folder.glob("*.incoming")]:
-            path.unlink(missing_ok=True)
+        folder = self._state.folder
+        wanted = {self._outbox / row["body"] for row in self._state.rows("SELECT body FROM outbox WHERE sent IS NULL")}
+        wanted |= {Path(row["path"]) for row in self._state.rows("SELECT path FROM inbox WHERE state='ready'")}
+        late, halves = folder.glob("late/*"), folder.glob(f"{TEMPORARY}*")
+        for path in [*self._outbox.iterdir(), *late, *halves, *folder.glob("*.incoming")]:
+            if path not in wanted:
+                path.unlink(missing_ok=True)

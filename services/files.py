@@ -7,6 +7,9 @@ import secrets
 import shutil
 from pathlib import Path
 
+TEMPORARY = ".tmp-"
+"""How the names of files begin that were not finished: after a crash they are nobody's."""
+
 
 def sync_folder(folder: Path) -> None:
     """Make the folder's entries (a rename, a link, a removal) durable."""
@@ -20,7 +23,7 @@ def sync_folder(folder: Path) -> None:
 def write_atomic(path: Path, content: bytes, mode: int = 0o600) -> None:
     """Replace a file durably: a reader sees the old bytes or the new ones, never a mixture."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    temporary = path.parent / f".tmp-{secrets.token_hex(8)}"
+    temporary = path.parent / f"{TEMPORARY}{secrets.token_hex(8)}"
     try:
         with temporary.open("xb") as out:
             os.fchmod(out.fileno(), mode)

@@ -5,7 +5,8 @@ Rules:
 - Artifacts are handed over in their sender's order; the order among senders is written down before the hand-over,
   and a restarted half is given the same artifacts in the same order.
 - A step that was finished is skipped; a step that leaves something is finished in the transaction that seals it.
-- A half that crashes three times over the same thing fails its run, never its party.
+- A half that crashes three times over the same thing fails its run, never its party; a control message over which
+  the desk crashes three times is refused.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import shutil
 import sqlite3
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -25,10 +27,10 @@ import structlog
 
 from services.chain import AUDIT, Chain
 from services.contract import Context, Done, Failed, Half, HalfFactory, ProgressCallback, Received, Step, Work
-from services.courier import OUTLIVING, Courier
-from services.errors import InvalidArtifact, SilokitError
+from services.courier import OUTLIVING, Courier, RunOver
+from services.errors import InvalidArtifact, SilokitError, TrustError
 from services.files import private_folder, remove_tree, sync_folder
-from services.runs import OFFER, Run, RunBook, RunKeys
+from services.runs import ENDINGS, OFFER, Run, RunBook, RunKeys
 from services.state import LIVE, State
 
 MAX_CRASHES = 3
@@ -70,7 +72,7 @@ class _Active:
 
 
 class Host:
-    """Drives the halves; every method but `interrupt` and `stop` belongs to the worker's thread.
+    """Drives the halves; every method but `interrupt`, `heed_endings` and `stop` belongs to the worker's thread.
 
     Args:
         state: the party's state.
@@ -115,10 +117,18 @@ class Host:
         """Ask the work of one run to unwind: its end has been heard or said."""
         self._interrupted.add(run)
 
+    def heed_endings(self) -> int:
+        """Interrupt the runs whose end lies in the inbox, for as long as it lies there; returns how many there are."""
+        marks = ",".join("?" * len(ENDINGS))
+        ends = self._state.rows(_IN_ORDER + f"AND kind IN ({marks})", *sorted(ENDINGS))
+        for row in ends:
+            self.interrupt(row["run"])
+        return len(ends)
+
     def work_once(self, desk: Desk) -> bool:
         """Do the next thing there is to do; returns False when there was nothing."""
-        desk.tick()
         self._clean()
+        desk.tick()
         return self._do_control(desk) or self._do_runs()
 
     # control messages
@@ -131,20 +141,43 @@ class Host:
             if run is not None and run.phase not in LIVE and not row["kind"].startswith(OUTLIVING):
                 self._mark(row, "skipped")
                 continue
-            try:
-                desk.control(row["run"], _received(row))
-                self._mark(row, "done")
-            except InvalidArtifact as error:
-                self._refuse(row, error)
-            Path(row["path"]).unlink(missing_ok=True)
-            return True
+            if self._control(desk, row):
+                return True
         return False
+
+    @staticmethod
+    def _bearable(times: int) -> None:
+        if times > MAX_CRASHES:
+            raise InvalidArtifact(f"the process died {MAX_CRASHES} times over this message")
+
+    def _control(self, desk: Desk, row: Any) -> bool:
+        """Give the desk one message; returns False when it can be judged only later."""
+        times = self._attempt(row, +1)
+        try:
+            self._bearable(times)
+            desk.control(row["run"], _received(row))
+            self._mark(row, "done")
+        except InvalidArtifact as error:
+            self._refuse(row, error)
+        except TrustError:  # stale trust: local work goes on meanwhile
+            self._attempt(row, -1)
+            return False
+        except Exception as error:
+            if _is_disk(error):
+                self._attempt(row, -1)
+                raise
+            _log.error("the desk crashed", run=row["run"], kind=row["kind"], times=times, **_where(error))
+            if times < MAX_CRASHES:
+                return True
+            self._refuse(row, InvalidArtifact(f"the desk crashed {times} times over it ({type(error).__name__})"))
+        Path(row["path"]).unlink(missing_ok=True)
+        return True
 
     # runs
 
     def _do_runs(self) -> bool:
+        self._interrupted.clear()  # before the look: who interrupts a run has ended it first, or says it again
         for run in self._book.live("running"):
-            self._interrupted.discard(run.run)
             if run.run not in self._active:
                 self._begin(run)
                 return True
@@ -163,6 +196,10 @@ class Host:
             half = self._load(run.protocol)(self._context(run, workspace))
         except SilokitError as error:
             self._end(run, Failed(error.what))
+            return
+        except Exception as error:  # noqa: BLE001 - as in _drive
+            self._touched = True  # nothing was counted yet
+            self._crashed(run, None, error)
             return
         active = self._active[run.run] = _Active(half, 0)
         if not self._drive(run, None, lambda half: half.begin()):
@@ -198,7 +235,7 @@ class Host:
             return False
         try:
             end = self._steps(run, row, event(self._active[run.run].half))
-        except Stopped:
+        except (Stopped, RunOver):
             self._touch(run, row)
             if self._clock() > run.deadline:
                 self._expire(run)
@@ -267,8 +304,9 @@ class Host:
     # crashes: counted before the attempt, so that a dying process counts too, and taken back once the half works
 
     def _count(self, run: Run, row: Any, change: int) -> int:
-        if row is None:
-            return self._book.note_crash(run.run, change)
+        return self._book.note_crash(run.run, change) if row is None else self._attempt(row, change)
+
+    def _attempt(self, row: Any, change: int) -> int:
         where = "WHERE sender=? AND run=? AND sequence=?"
         place = (row["sender"], row["run"], row["sequence"])
         self._state.write(f"UPDATE inbox SET attempts=attempts+? {where}", change, *place)
@@ -281,14 +319,14 @@ class Host:
 
     def _crashed(self, run: Run, row: Any, error: Exception) -> None:
         self._active.pop(run.run, None)
-        if isinstance(error, sqlite3.OperationalError) or getattr(error, "errno", None) in _DISK_FULL:
+        if _is_disk(error):
             # nothing is wrong with the half: wait for space
             self._touch(run, row)
             _log.error("the disk does not take more: the run waits", run=run.run, error=str(error))
             self._stopping.wait(_DISK_WAIT)
             return
         times = self._count(run, row, +1 if self._touched else 0)
-        _log.error("the half crashed", run=run.run, times=times, exc_info=error)
+        _log.error("the half crashed", run=run.run, times=times, **_where(error))
         if times >= MAX_CRASHES:
             self._end(run, Failed(f"the protocol crashed {times} times ({type(error).__name__})"))
 
@@ -332,6 +370,19 @@ class Host:
                 self._active.pop(run.run, None)
                 remove_tree(folder)
         self._keys.sweep(self._book.find, self._clock())
+
+
+def _is_disk(error: Exception) -> bool:
+    return isinstance(error, sqlite3.OperationalError) or getattr(error, "errno", None) in _DISK_FULL
+
+
+def _where(error: Exception) -> dict[str, str]:
+    """What a log may say of an exception: its type and place. Its words may quote a value of a private row."""
+    places = (
+        f"{Path(frame.filename).name}:{frame.lineno} {frame.name}"
+        for frame in traceback.extract_tb(error.__traceback__)
+    )
+    return {"error": type(error).__name__, "where": " > ".join(places)}
 
 
 def _received(row: Any) -> Received:

@@ -9,6 +9,19 @@ from typing import Literal
 import structlog
 
 
+class Troubles:
+    """Says a trouble that lasts once, and again when its reason changes: who looks often must not fill the log."""
+
+    def __init__(self) -> None:
+        self._said: dict[str, str] = {}
+
+    def say(self, run: str, reason: str) -> None:
+        """Warn that a run waits."""
+        if self._said.get(run) != reason:
+            self._said[run] = reason
+            structlog.get_logger().warning("waits", run=run, reason=reason)
+
+
 def configure(form: Literal["json", "text"] = "json", level: str = "info") -> None:
     """Send the log to standard error, a JSON object per line or coloured text."""
     renderer: structlog.typing.Processor = (

@@ -18,7 +18,6 @@ from services.bus import BusError
 from services.courier import Courier
 from services.errors import SilokitError, StateError, StoreError, TrustError
 from services.host import Desk, Host
-from services.runs import ENDINGS
 from services.state import State
 from services.trust import Trust
 
@@ -70,6 +69,7 @@ class Party:
         self._stop = threading.Event()
         self._listed = 0.0
         self._paces: dict[str, Pace] = {}
+        self._broken: BaseException | None = None  # what ended the wire's thread
 
     def stop(self) -> None:
         """Ask both threads to end; training unwinds at its next report of progress."""
@@ -93,6 +93,8 @@ class Party:
         finally:
             self._stop.set()
             wire.join()
+        if self._broken is not None:
+            raise self._broken
 
     def exchange(self) -> bool:
         """One round on the wire: send, hear, list when it is time, accept; returns whether anything moved."""
@@ -101,13 +103,7 @@ class Party:
         if time.monotonic() - self._listed >= RECONCILE_EVERY and self._try("list", self.look_again):
             self._listed = time.monotonic()
         moved += self._try("accept", self.courier.accept)
-        if moved:
-            marks = ",".join("?" * len(ENDINGS))
-            for row in self.state.rows(
-                f"SELECT DISTINCT run FROM inbox WHERE state='ready' AND kind IN ({marks})",
-                *sorted(ENDINGS),
-            ):
-                self.host.interrupt(row["run"])
+        self._try("heed", self.host.heed_endings)
         return bool(moved)
 
     def look_again(self) -> bool:
@@ -127,9 +123,13 @@ class Party:
         return True
 
     def _wire(self) -> None:
-        while not self._stop.is_set():
-            if not self.exchange():
-                self._stop.wait(IDLE)
+        try:
+            while not self._stop.is_set():
+                if not self.exchange():
+                    self._stop.wait(IDLE)
+        except BaseException as error:  # noqa: BLE001 - a party that hears nothing any more must not look alive
+            self._broken = error
+            self.stop()
 
     def _try(self, name: str, task: Callable[[], int]) -> int:
         """Run one task unless it failed a moment ago; nothing that fails for a while ends the party."""

@@ -17,11 +17,11 @@ from typing import Any, TypeVar
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
-from services.artifact import NoData, canonical_json, digest, parse_json
+from services.artifact import Digest, NoData, canonical_json, digest, parse_json
 from services.chain import AUDIT, Chain
-from services.contract import Message
+from services.contract import Message, Received
 from services.errors import InvalidArtifact, SilokitError
-from services.files import private_folder
+from services.files import TEMPORARY, private_folder
 from services.keys import SealingKey, SealTo, destroy, load_sealing, save_private
 from services.state import LIVE, Phase, State, now_text
 
@@ -33,6 +33,11 @@ DONE = "run.done"
 FAILED = "run.failed"
 CANCEL = "run.cancel"
 ENDINGS = frozenset({DECLINE, FAILED, CANCEL})
+
+LAST_WORDS = timedelta(days=1)
+"""How long after a run's deadline its last message may still be read."""
+LONGEST = timedelta(days=366)
+"""The longest that a run may last: whatever is reckoned from its deadline stays within the calendar."""
 
 
 class UnknownRun(SilokitError):
@@ -48,13 +53,14 @@ class Offer(_Words):
 
     spec: str
     deadline: AwareDatetime
-    run_key: str
+    run_key: SealTo
 
 
 class Join(_Words):
-    """A silo's yes, with the key that this run's artifacts for it are sealed to."""
+    """A silo's yes to one specification, with the key that this run's artifacts for it are sealed to."""
 
-    run_key: str
+    run_key: SealTo
+    spec: Digest
 
 
 class Ending(_Words):
@@ -209,6 +215,17 @@ class RunBook:
                 raise InvalidArtifact(f"{party} joined run {run} twice, with different keys")
             self._state.write("UPDATE runs SET parties=? WHERE run=?", json.dumps(parties), run)
 
+    def welcome(self, run: Run, artifact: Received) -> None:
+        """Take a silo's join. One that overtook the offer was never compared with it: its own words tell.
+
+        Raises:
+            InvalidArtifact: it is malformed, says yes to something else, or contradicts an earlier one.
+        """
+        join = hear(artifact.path, Join)
+        if join.spec != run.spec_hash:
+            raise InvalidArtifact(f"{artifact.sender} joined another run specification under the name {run.run}")
+        self.admit(run.run, artifact.sender, join.run_key.hex)
+
     def note_progress(self, run: str, progress: Mapping[str, Any]) -> None:
         """Keep what `status` shows of the work under way."""
         self._state.write("UPDATE runs SET progress=? WHERE run=?", json.dumps(progress), run)
@@ -225,6 +242,8 @@ class RunKeys:
     def __init__(self, folder: Path, grace: timedelta = timedelta(hours=1)) -> None:
         self._folder = private_folder(folder)
         self._grace = grace
+        for half_written in self._folder.glob(f"{TEMPORARY}*"):  # a crash left it: no run knows it, none destroys it
+            destroy(half_written)
 
     def make(self, run: str) -> SealTo:
         """The public half of the run's key, made now unless it exists."""

@@ -23,12 +23,13 @@ from services.artifact import Name, canonical_json, parse_json
 from services.errors import InvalidArtifact, SilokitError, TrustError
 from services.keys import PublicIdentity, SealTo, SigningKey, VerifyKey, fingerprint
 from services.state import State
-from services.store import ObjectStore
+from services.store import ObjectAbsent, ObjectStore, ObjectTooLarge
 
 ROSTER_TYPE = "application/vnd.silokit.roster+json"
 MAX_ROSTER_BYTES = 4 << 20
 RESERVED_NAMES = frozenset({"roster"})
 _ROSTER_KEY = re.compile(r"[a-z0-9-]+/roster/(\d{10})\.roster")
+_LITTER = (TrustError, ObjectTooLarge, ObjectAbsent)
 _log = structlog.get_logger()
 
 
@@ -111,7 +112,7 @@ def newest_roster(store: ObjectStore, federation: str, root: VerifyKey) -> Roste
     for key in _published(store, federation, above=0):
         try:
             return read_roster(store.read(key, MAX_ROSTER_BYTES), root)
-        except TrustError as error:
+        except _LITTER as error:
             _log.warning("roster refused", object=key, reason=error.what)
     raise TrustError(
         "the store holds no roster that the pinned root signed", fix="check that it is the federation's store"
@@ -205,7 +206,7 @@ class RosterTrust:
     def _try(self, key: str) -> bool:
         try:
             self.believe(self._store.read(key, MAX_ROSTER_BYTES))
-        except TrustError as error:
+        except _LITTER as error:
             _log.warning("roster refused", object=key, reason=error.what)
             return False
         return True

@@ -172,12 +172,18 @@ class Assembly:
         """Delete what this party published for a run that has ended, and destroy its run key.
 
         Raises:
-            UnknownRun: there is no such run, or it has not ended.
+            UnknownRun: there is no such run, it has not ended, or some of it has yet to leave.
             StoreError: the store does not answer.
         """
         found = self.book.get(run)
         if found.phase in LIVE:
             raise UnknownRun(f"run {run} is {found.phase}", fix="cancel or decline it first")
+        if self.courier.owes(run):
+            raise UnknownRun(
+                f"what run {run} has yet to publish would come after the purge",
+                fix="purge again when store and bus answer",
+                kept="everything: nothing was deleted",
+            )
         self.keys.destroy(run)
         count = self.courier.purge(run)
         self.audit.append("run purged", self.clock(), run=run, objects=count)

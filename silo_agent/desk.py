@@ -17,7 +17,8 @@ import protocols
 from protocols.spec import parse_spec
 from services.artifact import parse_json
 from services.contract import Message, Received
-from services.errors import ConfigError, InvalidArtifact, PolicyRefusal, SilokitError, TrustError
+from services.errors import ConfigError, InvalidArtifact, PolicyRefusal, SilokitError
+from services.log import Troubles
 from services.runs import (
     BEGIN,
     CANCEL,
@@ -25,6 +26,8 @@ from services.runs import (
     DONE,
     FAILED,
     JOIN,
+    LAST_WORDS,
+    LONGEST,
     OFFER,
     Ending,
     Join,
@@ -40,8 +43,6 @@ from services.wiring import Assembly
 from silo_agent.policy import TABLE, Policy
 from silo_agent.product import keep_table
 
-LAST_WORDS = timedelta(days=1)
-"""How long after a run's deadline its last message may still be read."""
 _REFUSED = "the silo cannot take part or go on; its operators know more"
 _log = structlog.get_logger()
 
@@ -65,6 +66,7 @@ class SiloDesk:
         self._check_data = check_data
         self._outputs = outputs
         self._me = parts.identity.name
+        self._troubles = Troubles()
 
     # what others say
 
@@ -77,7 +79,7 @@ class SiloDesk:
         if artifact.kind == TABLE and artifact.sender in known.silos:
             keep_table(artifact, known, self._outputs / run)
         elif artifact.kind == JOIN and artifact.sender in known.silos:
-            self._book.admit(run, artifact.sender, hear(artifact.path, Join).run_key)
+            self._book.welcome(known, artifact)
         elif artifact.kind == BEGIN and artifact.sender == known.coordinator:
             self._note(run, "begin")
         elif artifact.kind in {FAILED, CANCEL} and artifact.sender == known.coordinator:
@@ -96,12 +98,17 @@ class SiloDesk:
         offer = hear(artifact.path, Offer)
         try:
             spec = parse_spec(parse_json(offer.spec.encode()))
-        except ValidationError as error:
+        except (ValidationError, ArithmeticError) as error:
             raise InvalidArtifact("the offered run specification is malformed") from error
         if self._me not in spec.silos:
             raise InvalidArtifact("the offered run is not for this silo")
+        if artifact.sender in spec.silos:
+            # what silos keep from the coordinator, as an alignment's secret, it would be sent as one of them
+            raise InvalidArtifact("the coordinator offers a run in which it is a silo itself")
+        if abs(offer.deadline - self._parts.clock()) > LONGEST:
+            raise InvalidArtifact("the offered run's deadline lies more than a year away")
         self._book.open(run, offer.spec, artifact.sender, self._parts.clock(), offer.deadline)
-        self._book.admit(run, artifact.sender, offer.run_key)
+        self._book.admit(run, artifact.sender, offer.run_key.hex)
         _log.info("run offered", run=run, protocol=spec.protocol, silos=list(spec.silos))
 
     # what time brings
@@ -116,18 +123,23 @@ class SiloDesk:
                     self._start(run)
                 elif run.phase not in LIVE:
                     self._tell_end(run)
-            except TrustError as error:
-                _log.warning("waits", run=run.run, reason=error.what)
+            except SilokitError as error:
+                self._troubles.say(run.run, error.what)
 
     def _consider(self, run: Run) -> None:
         if self._expired(run):
             return
         try:
-            self._policy().check_run(run.protocol, protocols.unprotected(run.protocol))
+            policy = self._policy()
+        except ConfigError as error:  # somebody is at work on it: no reason to decline for good
+            self._wait(run, "offered", f"waits for a policy that can be read: {error.what}")
+            return
+        try:
+            policy.check_run(run.protocol, protocols.unprotected(run.protocol))
         except (PolicyRefusal, ConfigError) as error:
             self._refuse(run, error)
             return
-        if self._policy().approval == "manual" and not self._parts.state.fact(f"approved:{run.run}"):
+        if policy.approval == "manual" and not self._parts.state.fact(f"approved:{run.run}"):
             self._wait(run, "offered", f"waits for `silo-agent approve {run.run}`")
             return
         try:
@@ -146,7 +158,7 @@ class SiloDesk:
         key = self._parts.keys.make(run.run)
         others = tuple(silo for silo in run.silos if silo != self._me)
         self._parts.courier.send(
-            *(run.run, "join", say(JOIN, Join(run_key=key.hex))),
+            *(run.run, "join", say(JOIN, Join(run_key=key, spec=run.spec_hash))),
             sealing_keys(self._parts.trust, (run.coordinator, *others)),
             expires=run.deadline, schema_hash=run.spec_hash,
         )  # fmt: skip

@@ -54,10 +54,12 @@ def keep_table(artifact: Received, run: Run, folder: Path) -> None:
     unchecked = private_folder(target.parent) / f".unchecked-{target.name}"
     try:
         shutil.copyfile(artifact.path, unchecked)
-        _read(unchecked, parse_spec(run.spec), artifact.sender)
+        try:
+            _check_size(unchecked, spec := parse_spec(run.spec), artifact.sender)
+            _read(unchecked, spec, artifact.sender)
+        except Exception as error:
+            raise InvalidArtifact(f"the columns released by {artifact.sender} do not fit the run's schema") from error
         unchecked.rename(target)
-    except (DataError, ValueError) as error:
-        raise InvalidArtifact(f"the columns released by {artifact.sender} do not fit the run's schema") from error
     finally:
         unchecked.unlink(missing_ok=True)
 
@@ -91,6 +93,15 @@ def join_tables(me: str, spec: Mapping[str, Any], folder: Path, target: Path) ->
     else:
         joined.to_parquet(target, index=False)
     return target
+
+
+def _check_size(path: Path, spec: RunSpec, silo: str) -> None:
+    """Refuse by what the file says of itself, before its rows cost memory."""
+    from pyarrow import parquet  # noqa: PLC0415 - as pandas
+
+    declared = parquet.read_metadata(path)
+    if (declared.num_rows, set(declared.schema.to_arrow_schema().names)) != (spec.rows, set(spec.silos[silo].columns)):
+        raise DataError("the file does not hold the rows and columns that the run declares")
 
 
 def _read(path: Path, spec: RunSpec, silo: str) -> pd.DataFrame:

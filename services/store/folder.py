@@ -9,16 +9,16 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from services.errors import StoreError
-from services.files import sync_folder
+from services.files import TEMPORARY, sync_folder
 from services.store import ObjectAbsent, ObjectTooLarge, check_key
 
 _CHUNK = 1 << 20
-_TEMPORARY = ".tmp-"
 
 
 class FolderStore:
@@ -36,7 +36,7 @@ class FolderStore:
     def put(self, key: str, source: Path | bytes) -> bool:
         """See `ObjectStore.put`."""
         target = self.root / check_key(key)
-        temporary = target.parent / f"{_TEMPORARY}{secrets.token_hex(8)}"
+        temporary = target.parent / f"{TEMPORARY}{secrets.token_hex(8)}"
         with _store_errors(f"could not store {key}"):
             target.parent.mkdir(parents=True, exist_ok=True)
             if target.exists():
@@ -62,7 +62,7 @@ class FolderStore:
     def get(self, key: str, target: Path, limit: int) -> None:
         """See `ObjectStore.get`."""
         source = self.root / check_key(key)
-        temporary = target.parent / f"{_TEMPORARY}{secrets.token_hex(8)}"
+        temporary = target.parent / f"{TEMPORARY}{secrets.token_hex(8)}"
         with _store_errors(f"could not fetch {key}"):
             try:
                 with _opened(source, key) as data, temporary.open("xb") as out:
@@ -96,7 +96,7 @@ class FolderStore:
         """See `ObjectStore.list`."""
         folder = self.root / prefix.rpartition("/")[0]
         with _store_errors(f"could not list {prefix}"):
-            found = [path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(_TEMPORARY)]
+            found = [path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(TEMPORARY)]
         yield from sorted(key for path in found if (key := path.relative_to(self.root).as_posix()).startswith(prefix))
 
     def delete(self, prefix: str) -> int:
@@ -112,10 +112,17 @@ class FolderStore:
 @contextmanager
 def _opened(path: Path, key: str) -> Iterator:  # type: ignore[type-arg]  # a binary file
     try:
-        with path.open("rb") as data:
+        # a pipe that somebody put there is opened without waiting for its other end, and is no object
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as data:
+            _check_regular(data.fileno())
             yield data
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
         raise ObjectAbsent(f"there is no object {key}") from None
+
+
+def _check_regular(descriptor: int) -> None:
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        raise FileNotFoundError
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -52,7 +53,7 @@ def until(what: str, condition: Callable[[], bool], seconds: float = 60) -> None
 
 def fingerprint(text: str) -> str:
     """The last fingerprint that a command printed."""
-    return re.findall(r"\b(?:[A-Z2-7]{4} ){7}[A-Z2-7]{4}\b", text)[-1]
+    return str(re.findall(r"\b(?:[A-Z2-7]{4} ){7}[A-Z2-7]{4}\b", text)[-1])
 
 
 @dataclass
@@ -107,8 +108,13 @@ class Federation:
         """Everything that a party has logged."""
         return (self.folder / f"{name}.log").read_text()
 
-    def start(self, name: str, fault: str = "") -> None:
-        """Start a party, armed if so told, and wait until it is ready."""
+    def events(self, name: str, event: str) -> list[dict[str, Any]]:
+        """Every line of one kind that a party has logged."""
+        lines = (json.loads(line) for line in self.log(name).splitlines() if line.startswith("{"))
+        return [line for line in lines if line["event"] == event]
+
+    def start(self, name: str, fault: str = "", *, awaited: str = "ready") -> None:
+        """Start a party, armed if so told, and wait until it logs an event."""
         words = [PROGRAM[name == HUB], "serve", "--config", str(self.config(name)), "--log-format", "json"]
         environment = {**os.environ, **({"FAULT": fault} if fault else {})}
         with (self.folder / f"{name}.log").open("ab") as log:
@@ -119,11 +125,11 @@ class Federation:
             )  # fmt: skip
         self.processes[name] = process
 
-        def ready() -> bool:
+        def arrived() -> bool:
             assert process.poll() in {None, -signal.SIGKILL}, self.log(name)
-            return '"event": "ready"' in self.log(name)[before:] or process.poll() is not None
+            return f'"event": "{awaited}"' in self.log(name)[before:] or process.poll() is not None
 
-        until(f"{name} is ready", ready)
+        until(f"{name} is {awaited}", arrived)
 
     def stop(self, name: str, number: int = signal.SIGTERM) -> int:
         """End a party's process; returns its exit status."""

@@ -8,6 +8,7 @@ import shutil
 import signal
 import tempfile
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,11 @@ from typer.main import get_command
 
 import coordinator.cli
 import silo_agent.cli
+from services.keys import load_signing
 from services.runs import RunBook
 from services.state import State
+from services.store.folder import FolderStore
+from services.trust import read_roster, roster_key, sign_roster
 from tests import tables
 from tests.programs.federation import HUB, REPOSITORY, Federation, run, until
 
@@ -172,11 +176,11 @@ def spoilt(name: str, table: pd.DataFrame) -> pd.DataFrame:
         table["age"] = table["age"].astype(object)
         table.loc[3, "age"] = "zebra"
     elif name == "a missing value":
-        table.loc[[3, 4, 5], "sex"] = None
+        table.loc[[3, 4, 5], "sex"] = ""
     elif name == "identifiers twice":
-        table.loc[[3, 4], "person"] = table.loc[5, "person"]
+        table.loc[3:4, "person"] = table["person"].iloc[5]
     elif name == "identifiers missing":
-        table.loc[[3, 4], "person"] = None
+        table.loc[[3, 4], "person"] = ""
     elif name == "no such column":
         table = table.drop(columns="sex")
     elif name == "no rows":
@@ -265,6 +269,29 @@ def test_a_roster_that_the_store_took_back_is_noticed(fresh: Federation) -> None
     refused(fresh.command("east", "check", check=False), 1, "version 2", "version 3", "tell the consortium")
 
 
+def test_an_expired_roster_stops_new_runs_until_it_is_renewed(fresh: Federation) -> None:
+    home = fresh.folder / HUB / "state"
+    root = load_signing(home / "root.key")
+    roster = read_roster((home / "roster.json").read_bytes(), root.public)
+    yesterday = datetime.now(UTC) - timedelta(days=1)
+    old = sign_roster(roster.model_copy(update={"version": roster.version + 1, "expires": yesterday}), root)
+    (home / "roster.json").write_bytes(old)
+    store = FolderStore(fresh.folder / "store")
+    store.delete("f/roster/")  # the older ones expired before it
+    store.put(roster_key("f", roster.version + 1), old)
+    refused(fresh.command("east", "check", check=False), 1, "the roster expired", "coordinator renew")
+
+    spec = {"name": "trial", "protocol": "echo", "silos": {"east": {}, "west": {}}, "rows": 1, "deadline": "5m"}
+    for name in (HUB, "east", "west"):
+        fresh.start(name, awaited="waits")
+    path = write(fresh.folder / "run.yaml", spec)
+    refused(fresh.command(HUB, "submit", path, check=False), 4, "roster", "next:")
+
+    fresh.command(HUB, "renew")
+    run = fresh.submit(spec)
+    until("the run is done", lambda: all(fresh.phase(name, run) == "done" for name in (HUB, "east", "west")))
+
+
 # what the README says
 
 
@@ -300,7 +327,7 @@ def test_the_readme_s_tables_name_every_command_and_no_other() -> None:
     for program, app in APPS.items():
         table = text.split(f"| {program} | |\n|---|---|\n")[1].split("\n\n")[0]
         cells = " ".join(row.split("|")[1] for row in table.splitlines())
-        named = {re.match(r"(?:schema draft|[a-z]+)", cell)[0] for cell in re.findall(r"`([^`]+)`", cells)}  # type: ignore[index]
+        named = {re.match(r"(?:schema draft|audit [a-z]+|[a-z]+)", cell)[0] for cell in re.findall(r"`([^`]+)`", cells)}  # type: ignore[index]
         assert named == set(commands_of(app))
 
 

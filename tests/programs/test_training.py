@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import signal
 import sqlite3
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -31,13 +29,8 @@ def federation() -> Iterator[Federation]:
     shutil.rmtree(folder)
 
 
-def events(federation: Federation, name: str, event: str) -> list[dict[str, Any]]:
-    lines = (json.loads(line) for line in federation.log(name).splitlines() if line.startswith("{"))
-    return [line for line in lines if line["event"] == event]
-
-
 def progress(federation: Federation, phase: str) -> list[int]:
-    return [line["done"] for line in events(federation, HUB, "progress") if line["phase"] == phase]
+    return [line["done"] for line in federation.events(HUB, "progress") if line["phase"] == phase]
 
 
 def finish(federation: Federation, run: str) -> None:
@@ -75,10 +68,10 @@ def test_a_silo_killed_after_sealing_its_codes_fits_no_second_autoencoder(federa
         (sealed,) = db.execute("SELECT digest FROM outbox WHERE kind='silofuse.latents'").fetchall()
     federation.stop("south")
     federation.start("south")
-    until("south goes on", lambda: bool(events(federation, "south", "sent")))
+    until("south goes on", lambda: bool(federation.events("south", "sent")))
     if autoencoder.exists():
         assert autoencoder.stat().st_mtime_ns == before
     finish(federation, run)
     with sqlite3.connect(state / "state.sqlite") as db:
         assert db.execute("SELECT digest FROM outbox WHERE kind='silofuse.latents'").fetchall() == [sealed]
-    assert [line["step"] for line in events(federation, "south", "work")].count("latents") == 1
+    assert [line["step"] for line in federation.events("south", "work")].count("latents") == 1

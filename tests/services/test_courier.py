@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from services.artifact import Header, NoData, Spend, canonical_json, digest
-from services.bus import Notice
+from services.bus import BusError, Notice
 from services.contract import Message
 from services.errors import PolicyRefusal, StateError
 from services.keys import Identity
@@ -241,6 +241,21 @@ def test_outages_of_store_and_bus_only_delay(world: World) -> None:
     for party in world.parties.values():
         party._paces.clear()
     finish(world, run)
+
+
+def test_one_party_that_the_bus_cannot_reach_holds_nobody_else_up(
+    world: World, run: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send = world.bus.send
+
+    def unroutable(recipient: str, notice: Notice) -> None:
+        if recipient == "west":
+            raise BusError("west has no queue")
+        send(recipient, notice)
+
+    monkeypatch.setattr(world.bus, "send", unroutable)
+    finish(world, run)  # west finds everything by listing
+    assert world.run("west", run).phase == "done"
 
 
 def test_an_expired_roster_stops_acceptance_and_a_new_one_heals_it(world: World) -> None:

@@ -1,0 +1,152 @@
+"""When a run has ended, at a party or for everybody, nothing of it goes on, comes back or stays behind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from services.keys import SealingKey, save_private
+from services.runs import RunKeys, UnknownRun
+from tests.echo import silo as echo_silo
+from tests.world import World
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    world = World(tmp_path)
+    yield world
+    world.close()
+
+
+@pytest.fixture
+def run(world: World) -> str:
+    """A run that everybody has joined and nobody has begun to work for."""
+    run = world.submit()
+    while {world.phases(run)[silo] for silo in world.silos} != {"joined"}:
+        world.turn()
+    return run
+
+
+def test_what_was_purged_does_not_come_back_from_the_outbox(world: World) -> None:
+    run = world.submit()
+    north = world.parts["north"]
+    while not north.state.rows("SELECT 1 FROM outbox WHERE kind='echo.greeting'"):
+        world.turn()
+    world.bus.down = True
+    for _ in range(3):
+        world.turn()
+    assert any("/north/" in key for key in world.store.objects)
+    world.silo("north").decline(run)
+    with pytest.raises(UnknownRun, match="has yet to publish"):
+        north.purge(run)
+    world.bus.down = False
+    world.parties["north"]._paces.clear()  # as if time had passed
+    world.settle()
+    north.purge(run)
+    world.settle()
+    assert not any("/north/" in key for key in world.store.objects)
+
+
+def test_a_cancel_that_arrives_just_before_work_begins_stops_it(
+    world: World, run: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    north = world.parties["north"]
+    north.exchange()
+    world.asleep = {"north"}
+    world.settle()
+    while world.run("north", run).phase != "running":
+        north.exchange()
+        north.host._do_control(north.desk)
+        world.silo("north").tick()
+    world.hub.cancel(run)
+    world.settle()
+    worked = []
+
+    def greet(self: Any, progress: Any) -> None:
+        north.exchange()  # the wire's thread goes on
+        progress("greeting", 1, 100, None)
+        worked.append(1)
+        raise AssertionError("a cancelled run trained on")
+
+    monkeypatch.setattr(echo_silo.Silo, "_greet", greet)
+    real = north.host._do_control
+
+    def overtaken(desk: Any) -> bool:
+        done = real(desk)
+        north.exchange()  # the cancel comes in between the two looks
+        return done
+
+    monkeypatch.setattr(north.host, "_do_control", overtaken)
+    north.host.work_once(north.desk)
+    assert not worked
+
+
+def test_what_a_silo_computed_before_it_declined_does_not_leave(
+    world: World, run: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    north = world.parts["north"]
+    greet = echo_silo.Silo._greet
+
+    def declined_meanwhile(self: Any, progress: Any) -> Any:
+        message = greet(self, progress)
+        if self._context.me == "north":
+            world.silo("north").decline(run)
+        return message
+
+    monkeypatch.setattr(echo_silo.Silo, "_greet", declined_meanwhile)
+    world.settle()
+    assert [row["kind"] for row in north.state.rows("SELECT kind FROM outbox ORDER BY sequence")] == [
+        "run.join",
+        "run.decline",
+    ]
+
+
+def test_a_half_that_cannot_be_made_ends_its_run_and_not_its_party(
+    world: World, run: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(self: Any, context: Any) -> None:
+        raise ValueError("no")
+
+    world.restart("north")
+    monkeypatch.setattr(echo_silo.Silo, "__init__", broken)
+    world.settle()
+    assert world.run("north", run).phase == "failed"
+
+
+def test_a_crashing_half_s_values_do_not_reach_the_log(
+    world: World, run: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def spill(self: Any, progress: Any) -> None:
+        raise ValueError("could not convert 'Jane Roe'")
+
+    world.restart("north")
+    monkeypatch.setattr(echo_silo.Silo, "_greet", spill)
+    with capture_logs() as logs:
+        world.settle()
+    crashes = [entry for entry in logs if entry["event"] == "the half crashed"]
+    assert {entry["times"] for entry in crashes} == {1, 2, 3}
+    assert "spill" in str(crashes)  # where it happened is told
+    assert "Jane Roe" not in capsys.readouterr().err + str(crashes)
+    assert not any(isinstance(entry.get("exc_info"), BaseException) for entry in crashes)
+
+
+def test_a_half_written_run_key_does_not_outlive_the_next_start(tmp_path: Path) -> None:
+    RunKeys(tmp_path / "run-keys")
+    save_private(tmp_path / "run-keys" / ".tmp-0123", SealingKey.generate())
+    RunKeys(tmp_path / "run-keys")
+    assert not list((tmp_path / "run-keys").iterdir())
+
+
+def test_what_a_crash_left_of_an_arrival_does_not_outlive_the_next_start(world: World) -> None:
+    north = world.parts["north"]
+    left = [north.state.folder / ".tmp-0123", north.state.folder / "late" / "gone.west.3",
+            north.state.folder / "late" / "gone.west.4.part"]  # fmt: skip
+    left[1].parent.mkdir()
+    for path in left:
+        path.write_text("other people's synthetic rows")
+    world.restart("north")
+    assert not [path for path in left if path.exists()]

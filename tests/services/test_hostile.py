@@ -1,0 +1,185 @@
+"""Whoever writes to store, bus or run as a stranger or a traitor: it costs a party a line of log, never its service."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from services.artifact import NoData
+from services.bus import Notice
+from services.contract import Message, Received
+from services.errors import StoreError
+from services.party import Party
+from services.runs import JOIN, Join, say
+from services.seal import read_manifest
+from services.store import ObjectAbsent
+from services.store.folder import FolderStore
+from services.trust import roster_key
+from tests.services.test_courier import finish, forge
+from tests.world import FEDERATION, HUB, World
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    world = World(tmp_path)
+    yield world
+    world.close()
+
+
+@pytest.fixture
+def run(world: World) -> str:
+    """A run in which everybody has joined and the silos' greetings are on their way."""
+    run = world.submit()
+    while set(world.phases(run).values()) != {"running"}:
+        world.turn()
+    return run
+
+
+@pytest.mark.parametrize("sender", ["-north", "north-", "n" * 200])
+def test_a_notice_of_a_name_that_cannot_be_wedges_nobody(world: World, run: str, sender: str) -> None:
+    for name in world.parts:
+        world.bus.send(name, Notice(f"{FEDERATION}/{sender}/{run}/{'0' * 64}.manifest"))
+    finish(world, run)
+    assert "names no manifest" in world.quarantined(HUB)[0]
+
+
+def test_an_object_that_the_store_cannot_deliver_holds_nothing_else_up(
+    world: World, run: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stuck = f"{FEDERATION}/north/{run}/{'0' * 64}.manifest"
+    world.store.objects[stuck] = b""
+    for name in world.parts:
+        world.parts[name].courier._note(stuck)
+    read = world.store.read
+
+    def refuse(key: str, limit: int) -> bytes:
+        if key == stuck:
+            raise StoreError("permission denied")
+        return read(key, limit)
+
+    monkeypatch.setattr(world.store, "read", refuse)
+    for _ in range(6):
+        for party in world.parties.values():
+            party._paces.clear()  # as if time had passed
+        world.turn()
+    finish(world, run)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"created": datetime(1, 1, 1, tzinfo=UTC)},
+        {"expires": datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)},
+    ],
+    ids=["the beginning", "the end"],
+)
+def test_an_artifact_that_lives_from_or_until_the_end_of_time_wedges_nobody(
+    world: World, run: str, changes: dict[str, datetime]
+) -> None:
+    world.asleep = {"north"}
+    forge(world, run, **changes)
+    world.settle()
+    world.asleep = set()
+    world.parts[HUB].courier.accept()
+
+
+def test_litter_under_ones_own_name_does_not_keep_a_party_from_starting(world: World) -> None:
+    world.store.objects[f"{FEDERATION}/north/litter/{'0' * 64}.manifest"] = bytes(2 << 20)
+    world.parts["north"].courier.check_own_past()
+
+
+def test_a_forged_roster_of_any_size_does_not_hide_the_true_one(world: World) -> None:
+    world.store.objects[roster_key(FEDERATION, 9_999_999_999)] = bytes(5 << 20)
+    world.publish_roster(2)
+    world.parts["north"].trust.refresh()
+    assert world.parts["north"].trust.roster.version == 2
+
+
+def test_what_a_member_says_of_a_run_that_nobody_offered_is_not_kept(world: World, run: str) -> None:
+    north = world.parts["north"]
+    north.courier._guard = lambda *_: ""  # a traitor has no policy
+    for kind in ("product.table", "echo.greeting"):
+        north.courier.send(
+            "phantom", kind, Message(kind, b"x" * 1000, NoData()),
+            {"south": world.identities["south"].public.seal, HUB: world.identities[HUB].public.seal},
+            expires=world.run(HUB, run).deadline,
+        )  # fmt: skip
+    finish(world, run)
+    for name in (HUB, "south"):
+        state = world.parts[name].state
+        assert not state.rows("SELECT 1 FROM inbox WHERE run='phantom' AND state='ready'")
+        assert not (state.folder / "runs" / "phantom").exists()
+        assert not list(state.folder.glob("late/*"))
+
+
+def test_a_control_message_of_gigabytes_is_refused_before_it_is_fetched(world: World, run: str) -> None:
+    world.asleep = {"north"}
+    key = forge(world, run, kind="run.done", payload=bytes(2 << 20))
+    world.settle()
+    assert "too long" in world.quarantined(HUB)[0]
+    body = read_manifest(world.store.objects[key]).body_sha256
+    assert not any(body in got for got in world.store.gets)
+
+
+def test_two_late_artifacts_never_share_a_file(world: World) -> None:
+    def path(run: str, sender: str) -> Path:
+        class Header:
+            kind = "product.table"
+            sequence = 1
+
+        Header.run, Header.sender = run, sender  # type: ignore[attr-defined]
+        return world.parts["north"].courier._path(Header)  # type: ignore[arg-type]
+
+    assert path("trial-east", "clinic") != path("trial", "east-clinic")
+
+
+def test_a_join_made_for_another_specification_is_refused_even_when_it_overtook_the_offer(world: World) -> None:
+    world.asleep = {HUB, "south", "west"}
+    run = world.submit()
+    world.asleep = {"north", "south", "west"}
+    world.settle()
+    world.asleep = {HUB, "west", "south"}
+    south = world.parts["south"]
+    south.courier.send(
+        run, "join", say(JOIN, Join(run_key=south.keys.make(run).hex, spec="0" * 64)),
+        {"north": world.identities["north"].public.seal}, expires=world.run(HUB, run).deadline, schema_hash="0" * 64,
+    )  # fmt: skip
+    world.bus.queues["north"].clear()
+    south.courier.deliver()
+    world.parties["north"].exchange()
+    world.settle()
+    assert "south" not in world.run("north", run).parties
+
+
+def test_a_desk_that_cannot_bear_a_message_sets_it_aside_after_three_times(
+    world: World, run: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    control = world.hub.control
+
+    def choke(name: str, artifact: Received) -> None:
+        if artifact.kind == "run.done":
+            raise TypeError("list indices must be integers")
+        control(name, artifact)
+
+    monkeypatch.setattr(world.hub, "control", choke)
+    finish(world, run)
+    assert len(world.quarantined(HUB)) == len(world.silos)
+
+
+def test_the_wire_s_death_is_the_party_s(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    north: Party = world.parties["north"]
+    monkeypatch.setattr(north.courier, "deliver", lambda: 1 // 0)
+    with pytest.raises(ZeroDivisionError):
+        north.run()
+
+
+def test_a_pipe_in_the_store_s_folder_is_no_object(tmp_path: Path) -> None:
+    store = FolderStore(tmp_path)
+    (tmp_path / "a").mkdir()
+    os.mkfifo(tmp_path / "a" / "pipe")
+    with pytest.raises(ObjectAbsent):
+        store.read("a/pipe", 10)
