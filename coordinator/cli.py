@@ -9,6 +9,7 @@ import typer
 from rich.table import Table
 
 import protocols
+from coordinator import provision as provisioned
 from coordinator import roster
 from coordinator.desk import CoordinatorDesk
 from coordinator.settings import CONFIG_FILE, ConfigOption, CoordinatorConfig, config_text, load
@@ -18,6 +19,7 @@ from services.command import (
     LogForm,
     LogOption,
     RunArgument,
+    bus_section,
     check_names,
     console,
     print_json,
@@ -48,13 +50,13 @@ def init(
     folder: Annotated[Path, typer.Argument(help="A folder for the coordinator; made when absent.")],
     federation: Annotated[str, typer.Option(help="The federation's name.")],
     store: Annotated[Path, typer.Option(help="The folder that is the federation's object store.")],
-    bus: Annotated[Path, typer.Option(help="The SQLite file that is the federation's event bus.")],
+    bus: Annotated[str, typer.Option(help="The federation's event bus: an SQLite file, or amqps://HOST[:PORT].")],
     name: Annotated[str, typer.Option(help="The coordinator's name.")] = "coordinator",
 ) -> None:
     """Found a federation: configuration, keys, root key, and a roster with the coordinator alone."""
     check_names(name, federation)
     config_path = folder / CONFIG_FILE
-    write_new(config_path, config_text(name, federation, seen_from(folder, store), seen_from(folder, bus)))
+    write_new(config_path, config_text(name, federation, seen_from(folder, store), bus_section(folder, bus)))
     shown = roster.found(load(config_path))
     say(f"Federation [bold]{federation}[/] is founded. Its configuration is {config_path}.")
     say(f"Root fingerprint, to read to every silo by telephone:\n  [bold]{shown}[/]")
@@ -108,6 +110,19 @@ def members(config: ConfigOption = _DEFAULT, as_json: JsonOption = False) -> Non
         table.add_row(identity.name, identity.fingerprint())
     console.print(table)
     say(f"Roster version {published.version}, until {published.expires:%Y-%m-%d}.")
+
+
+@app.command()
+def provision(
+    out: Annotated[Path, typer.Argument(help="A folder for the files; made when absent.")],
+    server: Annotated[
+        list[str] | None, typer.Option(help="A name or address of the broker, for its certificate; repeat for several.")
+    ] = None,
+    config: ConfigOption = _DEFAULT,
+) -> None:
+    """Write what the RabbitMQ broker needs to know of every member; run it again when the roster changes."""
+    for path in provisioned.provision(load(config), out, tuple(server or ())):
+        say(str(path))
 
 
 @app.command("serve")
@@ -205,7 +220,7 @@ def build(config: CoordinatorConfig) -> Assembly:
         root=load_root(config),
         identity=load_identity(config),
         store=open_store(config.store),
-        bus=open_bus(config.bus, config.name),
+        bus=open_bus(config),
         guard=lambda _run, _message, _to: "",  # what reaches the coordinator has passed the silos' policies
         load=lambda name: protocols.half(name, "coordinator"),
         context=context,

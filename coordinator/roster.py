@@ -10,9 +10,11 @@ from pathlib import Path
 
 from coordinator.credentials import Issuer
 from coordinator.settings import CoordinatorConfig
-from services.enrolment import Request, admission, read_limited, read_request
+from services.certificates import make_key, write_key
+from services.certificates import request as certificate_request
+from services.enrolment import TLS_AUTHORITY, TLS_CERTIFICATE, TLS_KEY, Request, admission, read_limited, read_request
 from services.errors import TrustError
-from services.files import write_atomic
+from services.files import private_folder, write_atomic
 from services.keys import Identity, PublicIdentity, SigningKey, fingerprint, load_signing, save_private
 from services.trust import Roster, read_roster, roster_key, sign_roster
 from services.wiring import open_store, pin_root, wall_clock
@@ -30,6 +32,7 @@ def found(config: CoordinatorConfig) -> str:
     root = SigningKey.generate()
     save_private(config.home / "root.key", root)
     pin_root(config, root.public)
+    _certify(config)
     _publish(config, {identity.name: identity.public}, version=1)
     return fingerprint(root.public.raw)
 
@@ -93,6 +96,15 @@ def renew(config: CoordinatorConfig) -> Roster:
     """Publish the same members anew, so that the roster lives on."""
     roster = members(config)
     return _publish(config, roster.members, roster.version + 1)
+
+
+def _certify(config: CoordinatorConfig) -> None:
+    """Give the coordinator its own certificate for the wire."""
+    issuer, key = Issuer(config.home, config.federation), make_key()
+    private_folder((config.home / TLS_KEY).parent)
+    write_key(config.home / TLS_KEY, key)
+    write_atomic(config.home / TLS_CERTIFICATE, issuer.certificate(config.name, certificate_request(key, config.name)))
+    write_atomic(config.home / TLS_AUTHORITY, issuer.authority.pem)
 
 
 def _publish(config: CoordinatorConfig, people: dict[str, PublicIdentity], version: int) -> Roster:

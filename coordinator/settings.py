@@ -34,7 +34,7 @@ def load(path: Path) -> CoordinatorConfig:
     return read_config(path, CoordinatorConfig).located(base)
 
 
-def config_text(name: str, federation: str, store: Path, bus: Path) -> str:
+def config_text(name: str, federation: str, store: Path, bus: str) -> str:
     """A configuration file for a new coordinator."""
     return f"""\
 # The configuration of the coordinator of federation {federation}. Relative paths start at this file.
@@ -49,7 +49,7 @@ outputs: outputs
 store:
   folder: {store}
 bus:
-  sqlite: {bus}
+{bus}
 
 # How many days a published roster is believed; `coordinator renew` publishes a fresh one.
 roster_days: 90

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 import structlog
 import typer
@@ -19,6 +20,7 @@ from rich.markup import escape
 from services import log
 from services.artifact import check_name
 from services.control import ControlServer
+from services.enrolment import TLS_AUTHORITY, TLS_CERTIFICATE, TLS_KEY
 from services.errors import ConfigError, SilokitError
 from services.party import Party
 
@@ -85,6 +87,33 @@ def seen_from(folder: Path, path: Path) -> Path:
     return path if path.is_absolute() else Path(os.path.relpath(path, folder))
 
 
+def bus_section(folder: Path, bus: str) -> str:
+    """What a new configuration file says of the bus.
+
+    Args:
+        folder: where the configuration file will lie.
+        bus: the path of an SQLite file, or `amqps://HOST[:PORT]` for a RabbitMQ broker.
+
+    Raises:
+        ConfigError: it is an address of another kind.
+    """
+    if "://" not in bus:
+        return f"  sqlite: {seen_from(folder, Path(bus))}"
+    parts = urlsplit(bus)
+    if parts.scheme != "amqps" or not parts.hostname or parts.path.strip("/") or "@" in parts.netloc:
+        raise ConfigError(
+            f"{bus} is no address of a broker",
+            fix="write amqps://HOST or amqps://HOST:PORT: certificates say who you are",
+        )
+    return f"""\
+  rabbitmq:
+    host: {parts.hostname}
+    port: {parts.port or 5671}
+    ca: state/{TLS_AUTHORITY}
+    certificate: state/{TLS_CERTIFICATE}
+    key: state/{TLS_KEY}"""
+
+
 def say(text: str) -> None:
     """Print a line for people, without breaking paths and fingerprints."""
     console.print(text, soft_wrap=True, highlight=False)
@@ -111,5 +140,6 @@ def serve(party: Party, handlers: Mapping[str, Callable[..., Any]], form: LogFor
         party.run()
     finally:
         control.close()
+        party.courier.close()
         party.state.close()
     logger.info("stopped")

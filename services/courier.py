@@ -414,6 +414,10 @@ class Courier:
 
     # housekeeping
 
+    def close(self) -> None:
+        """Let go of the bus."""
+        self._door.bus.close()
+
     def _path(self, header: Header) -> Path:
         if header.kind.startswith(OUTLIVING):  # the run's folder may be gone already
             return private_folder(self._state.folder / "late") / f"{header.run}.{header.sender}.{header.sequence}"

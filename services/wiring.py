@@ -9,13 +9,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Self, cast
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic.functional_validators import AfterValidator
 
 from services.artifact import Name
 from services.bus import EventBus
+from services.bus.rabbitmq import RabbitBus, RabbitConfig
 from services.bus.sqlite import SqliteBus
 from services.chain import AUDIT, Chain
 from services.contract import Context, HalfFactory
@@ -58,9 +59,22 @@ class StoreConfig(_Part):
 
 
 class BusConfig(_Part):
-    """Where notices are queued."""
+    """Where notices are queued: exactly one of these."""
 
-    sqlite: Path = Field(description="an SQLite file that every party of the federation reaches")
+    sqlite: Path | None = Field(default=None, description="an SQLite file that every party of the federation reaches")
+    rabbitmq: RabbitConfig | None = Field(default=None, description="a RabbitMQ broker over mutual TLS")
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Self:
+        if (self.sqlite is None) == (self.rabbitmq is None):
+            raise ValueError("name exactly one of `sqlite` and `rabbitmq`")
+        return self
+
+    def located(self, base: Path) -> Self:
+        """The same configuration with every path made absolute from `base`."""
+        sqlite = base / self.sqlite if self.sqlite else None
+        rabbitmq = self.rabbitmq.located(base) if self.rabbitmq else None
+        return self.model_copy(update={"sqlite": sqlite, "rabbitmq": rabbitmq})
 
 
 class PartyConfig(_Part):
@@ -81,7 +95,7 @@ class PartyConfig(_Part):
                 "home": base / self.home,
                 "outputs": base / self.outputs,
                 "store": StoreConfig(folder=base / self.store.folder),
-                "bus": BusConfig(sqlite=base / self.bus.sqlite),
+                "bus": self.bus.located(base),
             }
         )
 
@@ -95,13 +109,15 @@ def open_store(config: StoreConfig) -> ObjectStore:
     return FolderStore(config.folder)
 
 
-def open_bus(config: BusConfig, me: str) -> EventBus:
-    """The event bus that a configuration names.
+def open_bus(config: PartyConfig) -> EventBus:
+    """The event bus that a configuration names; a broker that is away does not keep a party from starting.
 
     Raises:
-        BusError: it cannot be used.
+        BusError: the SQLite file cannot be used.
     """
-    return SqliteBus(config.sqlite, me)
+    if config.bus.rabbitmq is not None:
+        return RabbitBus(config.bus.rabbitmq, config.federation, config.name)
+    return SqliteBus(cast(Path, config.bus.sqlite), config.name)
 
 
 def load_identity(config: PartyConfig) -> Identity:

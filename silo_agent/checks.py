@@ -17,6 +17,9 @@ from services.trust import newest_roster, read_roster
 from services.wiring import load_identity, load_root, open_bus, open_store, wall_clock
 from silo_agent.settings import SiloConfig, load, load_policy
 
+BUS_SECONDS = 15.0
+"""How long `check` waits for a broker to answer."""
+
 
 def check_data(config: SiloConfig, spec: Mapping[str, Any]) -> str:
     """Check the silo's table against a run's public schema.
@@ -66,7 +69,7 @@ def run_checks(console: Console, path: Path, spec: Path | None) -> bool:
         look("policy", lambda: _policy(found))
         look("keys", lambda: f"fingerprint {load_identity(found).public.fingerprint()}")
         look("store", lambda: _store(found))
-        look("bus", lambda: f"{len(open_bus(found.bus, found.name).consume())} notices wait")
+        look("bus", lambda: _bus(found))
         look("roster", lambda: _roster(found))
         look("data", lambda: _data(found, spec))
     console.print(table)
@@ -82,6 +85,15 @@ def _policy(config: SiloConfig) -> str:
 def _store(config: SiloConfig) -> str:
     count = sum(1 for _ in open_store(config.store).list(f"{config.federation}/"))
     return f"{count} objects of {config.federation}"
+
+
+def _bus(config: SiloConfig) -> str:
+    bus = open_bus(config)
+    try:
+        bus.wait_ready(BUS_SECONDS)
+        return f"{len(bus.consume())} notices wait"
+    finally:
+        bus.close()
 
 
 def _roster(config: SiloConfig) -> str:

@@ -15,6 +15,7 @@ from services.command import (
     LogForm,
     LogOption,
     RunArgument,
+    bus_section,
     check_names,
     console,
     print_json,
@@ -55,14 +56,14 @@ def init(
     name: Annotated[str, typer.Option(help="This silo's name in the federation.")],
     federation: Annotated[str, typer.Option(help="The federation's name.")],
     store: Annotated[Path, typer.Option(help="The folder that is the federation's object store.")],
-    bus: Annotated[Path, typer.Option(help="The SQLite file that is the federation's event bus.")],
+    bus: Annotated[str, typer.Option(help="The federation's event bus: an SQLite file, or amqps://HOST[:PORT].")],
     data: Annotated[Path | None, typer.Option(help="The silo's table (CSV or Parquet).")] = None,
 ) -> None:
     """Set up a silo: configuration, a policy that allows nothing yet, and keys that never leave this machine."""
     check_names(name, federation)
     table = seen_from(folder, data) if data else None
     write_new(
-        folder / CONFIG_FILE, config_text(name, federation, table, seen_from(folder, store), seen_from(folder, bus))
+        folder / CONFIG_FILE, config_text(name, federation, table, seen_from(folder, store), bus_section(folder, bus))
     )
     write_new(folder / "policy.yaml", POLICY_TEXT)
     config = load(folder / CONFIG_FILE)
@@ -259,7 +260,7 @@ def build(config: SiloConfig) -> Assembly:
         root=load_root(config),
         identity=load_identity(config),
         store=open_store(config.store),
-        bus=open_bus(config.bus, config.name),
+        bus=open_bus(config),
         guard=guard,
         load=lambda name: protocols.half(name, "silo"),
         context=context,

@@ -48,7 +48,7 @@ def load_policy(config: SiloConfig) -> Policy:
     return read_config(config.policy, Policy)
 
 
-def config_text(name: str, federation: str, data: Path | None, store: Path, bus: Path) -> str:
+def config_text(name: str, federation: str, data: Path | None, store: Path, bus: str) -> str:
     """A configuration file for a new silo."""
     table = f"data: {data}" if data else "# data: table.csv"
     return f"""\
@@ -69,7 +69,7 @@ policy: policy.yaml
 store:
   folder: {store}
 bus:
-  sqlite: {bus}
+{bus}
 
 # auto takes a GPU when there is one; else cpu or cuda.
 device: auto

@@ -121,6 +121,12 @@ class _Queue:
         queue = self.bus.queues[self.me]
         self.bus.queues[self.me] = [one for one in queue if one.token != notice.token]
 
+    def wait_ready(self, seconds: float) -> None:
+        self._up()
+
+    def close(self) -> None:
+        pass
+
     def _up(self) -> None:
         if self.bus.down:
             raise BusError("the bus is down")

@@ -45,3 +45,13 @@ class EventBus(Protocol):
 
     def acknowledge(self, notice: Notice) -> None:
         """Forget a notice that is safe in the state file; until then it is delivered again."""
+
+    def wait_ready(self, seconds: float) -> None:
+        """Wait until notices can be sent and received.
+
+        Raises:
+            BusError: why they cannot.
+        """
+
+    def close(self) -> None:
+        """Let go of the bus."""

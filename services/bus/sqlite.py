@@ -54,6 +54,9 @@ class SqliteBus:
         with self._guard, _bus_errors():
             self._db.execute("DELETE FROM notices WHERE id=? AND recipient=?", (int(notice.token), self._me))
 
+    def wait_ready(self, seconds: float) -> None:
+        """See `EventBus.wait_ready`: an open file is ready."""
+
     def close(self) -> None:
         """Close the file."""
         with self._guard:

@@ -65,17 +65,20 @@ class Federation:
         silos: their names.
         protocol: what their policies allow.
         tables: the silos' tables.
+        bus: the broker's address; an SQLite file when there is none.
     """
 
     folder: Path
     silos: tuple[str, ...] = ("east", "west")
     protocol: str = "echo"
     tables: dict[str, Path] = field(default_factory=dict)
+    bus: str = ""
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
     def found(self) -> None:
         """Found the federation and admit every silo."""
-        self.wire = ("--federation", "f", "--store", self.folder / "store", "--bus", self.folder / "bus.sqlite")
+        bus = self.bus or self.folder / "bus.sqlite"
+        self.wire = ("--federation", "f", "--store", self.folder / "store", "--bus", bus)
         root = fingerprint(run("coordinator", "init", self.folder / HUB, *self.wire).stdout)
         for silo in self.silos:
             data = ("--data", self.tables[silo]) if silo in self.tables else ()
