@@ -5,12 +5,12 @@ Everything is made once and kept: issuing again for a member hands out the same 
 
 from __future__ import annotations
 
-import secrets
 from functools import cached_property
 from pathlib import Path
 
 from pydantic import ValidationError
 
+from coordinator.provisioning.s3 import new_credentials
 from services.artifact import canonical_json
 from services.certificates import Authority
 from services.enrolment import StoreCredentials
@@ -53,8 +53,7 @@ class Issuer:
         """
         path = self._path(name)
         if not path.exists():
-            drawn = StoreCredentials(access_key=f"{self._federation}-{name}", secret_key=secrets.token_urlsafe(32))
-            write_atomic(path, canonical_json(drawn.model_dump(mode="json")))
+            write_atomic(path, canonical_json(new_credentials().model_dump(mode="json")))
         try:
             return StoreCredentials.model_validate_json(path.read_bytes())
         except ValidationError as error:

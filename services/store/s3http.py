@@ -1,0 +1,292 @@
+"""The way to an S3 store: one pool of connections with own timeouts, bounded answers, and signed streaming requests.
+
+The SDK serves every small request over this pool. What the SDK cannot do is done here with its signature: conditional
+requests, and bodies that are sent block by block, so that a slow line is not taken for a dead one.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import socket
+import ssl
+import urllib.request
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Self
+from urllib.parse import urlsplit, urlunsplit
+
+import urllib3
+from minio import Minio
+from minio.credentials.credentials import Credentials
+from minio.error import S3Error, ServerError
+from minio.helpers import BaseURL
+from minio.signer import sign_v4_s3
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from urllib3 import BaseHTTPResponse, HTTPResponse, PoolManager, ProxyManager
+
+from services.errors import ConfigError, StoreError
+
+MIB = 1 << 20
+_BLOCK = 32 << 10  # what a socket must take within its timeout
+_UNSENT = 128 << 10
+_MAX_ANSWER = 16 * MIB  # a listing of 1,000 keys is far below
+_MAX_SECRET = 4096
+_DONE = frozenset({200, 204, 206})
+# the connection is TLS, and the content is sealed: hashing every body once more would only cost time
+_UNSIGNED = "UNSIGNED-PAYLOAD"
+
+
+class S3Config(BaseModel):
+    """Where the S3 store is and as whom this party comes to it; the secret never stands here."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    endpoint: str = Field(description="the store's address, for example https://s3.example.org:9000")
+    bucket: str = Field(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$", description="the federation's bucket")
+    region: str = Field(default="us-east-1", description="the region that the store says it lies in")
+    access_key: str = Field(min_length=1, description="this party's access key")
+    secret_file: Path | None = Field(default=None, description="a file with its secret, readable by this party only")
+    secret_variable: str | None = Field(default=None, description="or the environment variable that holds the secret")
+    ca: Path | None = Field(default=None, description="the authority behind the store's certificate, if not public")
+    certificate: Path | None = Field(default=None, description="a client certificate, where the store asks for one")
+    key: Path | None = Field(default=None, description="its private key")
+    insecure: bool = Field(default=False, description="allow http://; for a store on this very machine")
+    connect_timeout: float = Field(default=10.0, gt=0, le=300, description="seconds until a connection stands")
+    read_timeout: float = Field(default=60.0, gt=0, le=3600, description="seconds of silence after which one is dead")
+    patience: float = Field(
+        default=30.0, ge=0, le=3600, description="seconds for which a broken transfer is taken up again in vain"
+    )
+    part_mib: int = Field(default=8, ge=5, le=512, description="MiB per part of an upload; a cut costs one part")
+    parallel: int = Field(default=2, ge=1, le=16, description="parts under way at once")
+
+    @field_validator("endpoint")
+    @classmethod
+    def _is_address(cls, endpoint: str) -> str:
+        url = urlsplit(endpoint)
+        if url.scheme not in {"https", "http"} or not url.hostname or url.path.strip("/") or url.query or url.username:
+            raise ValueError("an endpoint is https://HOST or https://HOST:PORT and nothing else")
+        return endpoint.rstrip("/")
+
+    @model_validator(mode="after")
+    def _holds_together(self) -> Self:
+        if self.endpoint.startswith("http://") and not self.insecure:
+            raise ValueError("the endpoint is not encrypted: use https://, or say `insecure: true`")
+        if (self.secret_file is None) == (self.secret_variable is None):
+            raise ValueError("say where the secret is: either `secret_file` or `secret_variable`")
+        if (self.certificate is None) != (self.key is None):
+            raise ValueError("`certificate` and `key` belong together")
+        return self
+
+    def located(self, base: Path) -> Self:
+        """The same configuration with every path made absolute from `base`."""
+        paths = {name: getattr(self, name) for name in ("secret_file", "ca", "certificate", "key")}
+        return self.model_copy(update={name: base / path for name, path in paths.items() if path})
+
+    def secret(self) -> str:
+        """The secret.
+
+        Raises:
+            ConfigError: there is none, or others can read it.
+        """
+        if self.secret_variable is not None:
+            found = os.environ.get(self.secret_variable, "")
+            where = f"the environment variable {self.secret_variable}"
+        else:
+            found, where = _private_text(self.secret_file or Path()), str(self.secret_file)
+        if not found.strip():
+            raise ConfigError(f"{where} holds no secret", fix="the consortium provisions access key and secret")
+        return found.strip()
+
+
+def _private_text(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            # asked of the open file, so that what is read is what was checked
+            if os.fstat(file.fileno()).st_mode & 0o077:
+                raise ConfigError(f"the secret {path} can be read by others", fix=f"chmod 600 {path}")
+            return file.read(_MAX_SECRET).decode()
+    except (OSError, UnicodeDecodeError):
+        raise ConfigError(f"the secret {path} cannot be read", fix="check `secret_file`") from None
+
+
+@dataclass(frozen=True)
+class Body:
+    """A stretch of an open file, or bytes, as the body of a request."""
+
+    source: int | bytes
+    offset: int
+    length: int
+
+    def blocks(self) -> Iterator[bytes]:
+        """The bytes, a block at a time.
+
+        Raises:
+            StoreError: the file is shorter than it was.
+        """
+        for start in range(self.offset, self.offset + self.length, _BLOCK):
+            size = min(_BLOCK, self.offset + self.length - start)
+            block = (
+                self.source[start : start + size]
+                if isinstance(self.source, bytes)
+                else os.pread(self.source, size, start)
+            )
+            if len(block) != size:
+                raise StoreError("the file changed while it was uploaded", fix="it is computed or sealed again")
+            yield block
+
+
+class S3Client:
+    """Signed requests to one bucket.
+
+    Args:
+        config: the store and this party's credentials.
+
+    Raises:
+        ConfigError: the secret, the address or a file for TLS cannot be used.
+    """
+
+    def __init__(self, config: S3Config) -> None:
+        secret = config.secret()
+        self._pool = _pool(config)
+        try:
+            self._url = BaseURL(config.endpoint, config.region)
+        except ValueError as error:
+            raise ConfigError(
+                f"the store's address cannot be used: {error}", fix="check `endpoint` and `region`"
+            ) from error
+        self._region = config.region
+        self._credentials = Credentials(config.access_key, secret)
+        self.bucket = config.bucket
+        self.sdk = Minio(
+            urlsplit(config.endpoint).netloc,
+            access_key=config.access_key,
+            secret_key=secret,
+            secure=config.endpoint.startswith("https://"),
+            region=config.region,
+            http_client=self._pool,
+        )
+
+    def send(
+        self,
+        method: str,
+        key: str | None,
+        query: Mapping[str, str] | None = None,
+        body: Body | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> BaseHTTPResponse:
+        """Send a request whose answer is short.
+
+        Raises:
+            S3Error, ServerError: the store says no.
+            HTTPError: the connection failed.
+        """
+        url = self._url.build(
+            method=method, region=self._region, bucket_name=self.bucket, object_name=key, query_params=dict(query or {})
+        )
+        now = datetime.now(UTC)
+        signed = sign_v4_s3(
+            method=method,
+            url=url,
+            region=self._region,
+            headers={
+                "Host": url.netloc,
+                "Content-Length": str(body.length if body else 0),
+                "x-amz-content-sha256": _UNSIGNED,
+                "x-amz-date": now.strftime("%Y%m%dT%H%M%SZ"),
+                **(headers or {}),
+            },
+            credentials=self._credentials,
+            content_sha256=_UNSIGNED,
+            date=now,
+        )
+        answer = self._pool.urlopen(
+            method,
+            urlunsplit(url),
+            headers={name: str(value) for name, value in signed.items()},
+            body=body.blocks() if body and body.length else None,
+        )
+        if answer.status not in _DONE:
+            if answer.data:
+                raise S3Error.fromxml(answer)
+            raise ServerError(f"HTTP status {answer.status}", answer.status)
+        return answer
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._pool.clear()
+
+
+class _Bounded:
+    """A pool whose answers fit into memory, unless they are streamed; it follows no redirect."""
+
+    def urlopen(self, method: str, url: str, **options: Any) -> BaseHTTPResponse:
+        preload = options.pop("preload_content", True)
+        answer: BaseHTTPResponse = super().urlopen(  # type: ignore[misc]  # PoolManager stands behind
+            method, url, **{**options, "redirect": False, "preload_content": False}
+        )
+        if not preload and answer.status in _DONE:
+            return answer
+        try:
+            data = answer.read(_MAX_ANSWER + 1, decode_content=False)
+        except BaseException:
+            answer.close()
+            raise
+        if len(data) > _MAX_ANSWER:
+            answer.close()
+            raise StoreError("the store's answer is without end", fix="check `endpoint`; tell the store's operator")
+        answer.release_conn()
+        return HTTPResponse(
+            io.BytesIO(data), answer.headers, answer.status, reason=answer.reason, preload_content=preload,
+            decode_content=False, request_method=method, enforce_content_length=False,
+        )  # fmt: skip
+
+
+class _Direct(_Bounded, PoolManager):  # type: ignore[misc]  # as PoolManager itself narrows it
+    """Straight to the store."""
+
+
+class _Proxied(_Bounded, ProxyManager):  # type: ignore[misc]
+    """Through the proxy that the environment names."""
+
+
+def _pool(config: S3Config) -> PoolManager:
+    url = urlsplit(config.endpoint)
+    options: dict[str, Any] = {
+        "timeout": urllib3.Timeout(connect=config.connect_timeout, read=config.read_timeout),
+        "retries": False,  # the store decides what is worth another attempt
+        "maxsize": config.parallel + 1,
+        "socket_options": _socket_options(),
+    }
+    if url.scheme == "https":
+        options["ssl_context"] = _tls(config)
+    proxy = urllib.request.getproxies().get(url.scheme)
+    if not proxy or urllib.request.proxy_bypass(url.hostname or ""):
+        return _Direct(**options)
+    parts = urlsplit(proxy)
+    login = f"{parts.username}:{parts.password or ''}" if parts.username else None
+    return _Proxied(proxy, proxy_headers=urllib3.make_headers(proxy_basic_auth=login), **options)
+
+
+def _socket_options() -> list[tuple[int, int, int]]:
+    options = [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)]
+    if hasattr(socket, "TCP_NOTSENT_LOWAT"):
+        # little waits unsent in the kernel: after the last block of a body, what is left to send takes no longer
+        # than the store may be silent, however slow the line
+        options.append((socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT))
+    return options
+
+
+def _tls(config: S3Config) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(cafile=config.ca)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        if config.certificate and config.key:
+            context.load_cert_chain(config.certificate, config.key)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError(
+            f"a file for TLS cannot be used: {error.strerror or error}", fix="check `ca`, `certificate` and `key`"
+        ) from error
+    return context

@@ -1,0 +1,28 @@
+"""One object store for all tests on the wire, empty for each; a module asks for it as `pytest_plugins`."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.wire.objects import Objects
+
+
+@pytest.fixture(scope="session")
+def running_objects() -> Iterator[Objects]:
+    with tempfile.TemporaryDirectory(prefix="silokit-objects-") as folder:
+        objects = Objects(Path(folder))
+        try:
+            objects.server.start()
+            yield objects
+        finally:
+            objects.server.kill9()
+
+
+@pytest.fixture
+def objects(running_objects: Objects) -> Objects:
+    running_objects.empty()
+    return running_objects
