@@ -3,7 +3,7 @@
     python -m tests.programs.launch silo-agent serve ...
 
 FAULT=`module:attribute:moment:count` kills the process `before` or `after` the count-th call of that function; with the
-moment `full`, the disk is full in its first count calls.
+moment `full`, the disk is full in its first count calls. `module:NAME:number:value` sets a number instead.
 """
 
 from __future__ import annotations
@@ -30,6 +30,9 @@ def plant(where: str) -> None:
     *path, name = attribute.split(".")
     for part in path:
         owner = getattr(owner, part)
+    if moment == "number":
+        setattr(owner, name, float(count))
+        return
     original = getattr(owner, name)
     calls = 0
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from safetensors.numpy import load_file
 
 from tests import tables
 from tests.programs.federation import HUB, Federation, until
@@ -42,17 +43,20 @@ def finish(federation: Federation, run: str) -> None:
 def test_a_coordinator_killed_in_the_middle_of_the_diffusion_goes_on_from_its_checkpoint(
     federation: Federation,
 ) -> None:
-    run = federation.submit(tables.spec(training={"steps": 4000, "batch": 64, "epochs": 100_000}))
-    workspace = federation.folder / HUB / "state" / "runs" / run / "work"
-    until("there is a checkpoint", lambda: any(workspace.glob("checkpoint*")), 120)
-    until("training has gone on", lambda: len(progress(federation, "diffusion")) > 2)
+    federation.stop(HUB)
+    federation.start(HUB, fault="protocols.learning.diffusion:CHECKPOINT_SECONDS:number:0")  # one at every report
+    run = federation.submit(tables.spec(training={"steps": 200, "batch": 64, "epochs": 100_000}))
+    checkpoint = federation.folder / HUB / "state" / "runs" / run / "work" / "checkpoint"
+    until("there is a checkpoint", checkpoint.exists, 120)
     assert federation.stop(HUB, signal.SIGKILL) == -signal.SIGKILL
-    before = len(progress(federation, "diffusion"))
+    before = progress(federation, "diffusion")
+    kept = int(load_file(checkpoint)["done"])
+    assert kept < 200
     federation.start(HUB)
     finish(federation, run)
-    again = progress(federation, "diffusion")[before:]
-    assert again[0] > 0, "training began anew"
-    assert again[-1] == 4000
+    again = progress(federation, "diffusion")[len(before) :]
+    assert again[0] > kept, "training began anew"
+    assert again[-1] == 200
 
 
 def test_a_silo_killed_after_sealing_its_codes_fits_no_second_autoencoder(federation: Federation) -> None:
