@@ -6,13 +6,16 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 
 import protocols
 from coordinator import provision as provisioned
 from coordinator import roster
 from coordinator.desk import CoordinatorDesk
 from coordinator.settings import CONFIG_FILE, ConfigOption, CoordinatorConfig, config_text, load
+from coordinator.trust import keyholders
+from coordinator.trust.kept import KeptTrust
+from coordinator.trust_cli import app as trust_app
+from coordinator.trust_cli import tell
 from services import audit, board
 from services.command import (
     JsonOption,
@@ -31,10 +34,11 @@ from services.command import (
 from services.config import read_yaml
 from services.contract import Context
 from services.control import Handler, ask
-from services.errors import ConfigError, RunFailed
+from services.errors import RunFailed
 from services.runs import Run, RunBook
 from services.state import State
-from services.wiring import Assembly, assemble, load_identity, load_root, open_bus, open_store
+from services.trust.tuf import News
+from services.wiring import Assembly, assemble, load_keys, open_bus, open_store, trust_folder, wall_clock
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
@@ -42,6 +46,7 @@ app = typer.Typer(
 )  # fmt: skip
 audit_app = typer.Typer(no_args_is_help=True, help="Read and check the audit log.")
 app.add_typer(audit_app, name="audit")
+app.add_typer(trust_app)
 _DEFAULT = Path(CONFIG_FILE)
 
 
@@ -52,64 +57,25 @@ def init(
     store: Annotated[Path, typer.Option(help="The folder that is the federation's object store.")],
     bus: Annotated[str, typer.Option(help="The federation's event bus: an SQLite file, or amqps://HOST[:PORT].")],
     name: Annotated[str, typer.Option(help="The coordinator's name.")] = "coordinator",
+    keyholder: Annotated[
+        list[Path] | None, typer.Option(help="A keyholder's public file (NAME.pub); repeat for several.")
+    ] = None,
+    threshold: Annotated[int, typer.Option(help="How many keyholders must sign each change.")] = 1,
 ) -> None:
-    """Found a federation: configuration, keys, root key, and a roster with the coordinator alone."""
+    """Found a federation: configuration, keys, and a roster with the coordinator alone, for keyholders to sign."""
     check_names(name, federation)
+    holders = keyholders.read(keyholder or [])
     config_path = folder / CONFIG_FILE
     write_new(config_path, config_text(name, federation, seen_from(folder, store), bus_section(folder, bus)))
-    shown = roster.found(load(config_path))
+    settings = load(config_path)
+    if not holders:
+        first = keyholders.make("first", settings.keyholders)
+        holders = {first.name: first.verify}
+        say(f"You are the only keyholder: move {settings.keyholders} to a medium that is not always there.")
+    outcome = roster.found(settings, holders, threshold)
     say(f"Federation [bold]{federation}[/] is founded. Its configuration is {config_path}.")
-    say(f"Root fingerprint, to read to every silo by telephone:\n  [bold]{shown}[/]")
-
-
-@app.command()
-def admit(
-    request: Annotated[Path, typer.Argument(help="The silo's enrolment request.")],
-    fingerprint: Annotated[str | None, typer.Option(help="The fingerprint that the silo read to you.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Where to write the admission file.")] = None,
-    config: ConfigOption = _DEFAULT,
-) -> None:
-    """Admit a silo after comparing fingerprints, and publish the new roster."""
-    settings = load(config)
-    enrolment = roster.read_enrolment(settings, request)
-    identity = enrolment.identity
-    shown = identity.fingerprint()
-    say(f"[bold]{identity.name}[/] shows the fingerprint\n  [bold]{shown}[/]")
-    if fingerprint is None:
-        typer.confirm("Did the silo read you exactly this, by telephone?", abort=True)
-    elif fingerprint.replace(" ", "").upper() != shown.replace(" ", ""):
-        raise ConfigError(
-            f"{identity.name}'s request has another fingerprint than the one you gave",
-            fix="ask the silo to read its fingerprint again; somebody may have swapped the request",
-            kept="the roster stays as it is",
-        )
-    target = out or request.with_name(f"admission-{identity.name}.json")
-    published = roster.admit(settings, enrolment, target)
-    say(f"Admitted; roster version {published.version} is published. Send [bold]{target}[/] to the silo.")
-    say(f"Root fingerprint, to read to the silo:\n  [bold]{roster.root_fingerprint(settings)}[/]")
-
-
-@app.command()
-def renew(config: ConfigOption = _DEFAULT) -> None:
-    """Publish the roster anew before it expires."""
-    published = roster.renew(load(config))
-    say(f"Roster version {published.version} holds until {published.expires:%Y-%m-%d}.")
-
-
-@app.command()
-def members(config: ConfigOption = _DEFAULT, as_json: JsonOption = False) -> None:
-    """Show who belongs to the federation, with fingerprints."""
-    published = roster.members(load(config))
-    if as_json:
-        print_json(published.model_dump(mode="json"))
-        return
-    table = Table(box=None, header_style="bold")
-    for heading in ("member", "fingerprint"):
-        table.add_column(heading, no_wrap=True)
-    for identity in published.members.values():
-        table.add_row(identity.name, identity.fingerprint())
-    console.print(table)
-    say(f"Roster version {published.version}, until {published.expires:%Y-%m-%d}.")
+    tell(outcome)
+    say(f"Root fingerprint, to read to every silo by telephone:\n  [bold]{outcome.fingerprint}[/]")
 
 
 @app.command()
@@ -215,11 +181,19 @@ def build(config: CoordinatorConfig) -> Assembly:
             workspace=workspace, device=config.device,
         )  # fmt: skip
 
+    store = open_store(config.store)
+    repository = roster.repository(config)
+
+    def trust(news: News) -> KeptTrust:
+        return KeptTrust(
+            repository, store, federation=config.federation, folder=trust_folder(config), clock=wall_clock, news=news
+        )
+
     return assemble(
         config=config,
-        root=load_root(config),
-        identity=load_identity(config),
-        store=open_store(config.store),
+        ring=load_keys(config),
+        trust=trust,
+        store=store,
         bus=open_bus(config),
         guard=lambda _run, _message, _to: "",  # what reaches the coordinator has passed the silos' policies
         load=lambda name: protocols.half(name, "coordinator"),

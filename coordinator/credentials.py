@@ -59,9 +59,16 @@ class Issuer:
         except ValidationError as error:
             raise StateError(f"{path} is damaged", fix="restore it from the backup") from error
 
-    def forget(self, name: str) -> None:
-        """Draw new store credentials for a member when it is next asked for them."""
-        self._path(name).unlink(missing_ok=True)
+    def retire(self, name: str) -> None:
+        """Take back what was issued to a member; its name stays known, and would be issued anew."""
+        if self._path(name).exists():
+            self._path(name).replace(self._path(name).with_suffix(".retired"))
+
+    @property
+    def retired(self) -> tuple[str, ...]:
+        """The names of members that were retired, and to whom nothing was issued since."""
+        names = (path.stem for path in self._path("x").parent.glob("*.retired"))
+        return tuple(sorted(name for name in names if not self._path(name).exists()))
 
     def _path(self, name: str) -> Path:
         return private_folder(self._folder / "store") / f"{name}.json"

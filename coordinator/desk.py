@@ -32,7 +32,7 @@ from services.runs import (
     say,
 )  # fmt: skip
 from services.state import LIVE
-from services.trust import sealing_keys
+from services.trust import departed, sealing_keys
 from services.wiring import Assembly
 
 _log = structlog.get_logger()
@@ -48,7 +48,7 @@ class CoordinatorDesk:
     def __init__(self, parts: Assembly) -> None:
         self._parts = parts
         self._book = parts.book
-        self._me = parts.identity.name
+        self._me = parts.ring.name
         self._troubles = Troubles()
 
     # what the consortium's people say
@@ -114,6 +114,7 @@ class CoordinatorDesk:
 
     def tick(self) -> None:
         """See `services.host.Desk.tick`."""
+        self._parts.end_without_members()
         for run in self._book.unsettled():
             try:
                 if run.phase in {"offered", "queued"}:
@@ -159,8 +160,9 @@ class CoordinatorDesk:
             self._parts.state.finish(run.run, "ending", self._parts.clock(), 0.0)
             return
         kind = CANCEL if run.phase == "cancelled" else FAILED
+        gone = departed(self._parts.trust, run.silos)
         self._parts.courier.send(
             *(run.run, "ending", say(kind, Ending(reason=run.detail[:500]))),
-            sealing_keys(self._parts.trust, run.silos),
+            sealing_keys(self._parts.trust, tuple(silo for silo in run.silos if silo not in gone)),
             expires=run.deadline + LAST_WORDS, schema_hash=run.spec_hash,
         )  # fmt: skip

@@ -36,9 +36,10 @@ def provision(config: CoordinatorConfig, target: Path, hosts: tuple[str, ...]) -
         TrustError: there is no roster, or the authority is damaged.
     """
     issuer = Issuer(config.home, config.federation)
-    members = roster.members(config).members
+    members = roster.repository(config).roster.members
+    known = definitions(config.federation, members, issuer.retired)
     files = {
-        DEFINITIONS: json.dumps(definitions(config.federation, members), indent=2, sort_keys=True).encode(),
+        DEFINITIONS: json.dumps(known, indent=2, sort_keys=True).encode(),
         AUTHORITY: issuer.authority.pem,
     }
     if hosts:

@@ -1,90 +1,91 @@
-"""The consortium's keeping of its roster: founding, admitting, renewing. Every version is signed by the root key.
+"""Every change of the federation's trust: founding, admitting, retiring, renewing, changing keys and keyholders.
 
-The root key lies beside the coordinator's own keys. Whoever holds it decides who is a member: keep a copy offline.
+Each makes a draft of what is to hold next. Where enough keyholders' keys are at hand, in the folder that the
+configuration names, it is signed and published at once; otherwise the draft is a file for the keyholders to sign.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
+from tuf.api.metadata import Metadata, Root
+
 from coordinator.credentials import Issuer
 from coordinator.settings import CoordinatorConfig
+from coordinator.trust import keyholders
+from coordinator.trust.draft import Draft
+from coordinator.trust.metadata import ROOT_LIFE, holders_of, make_root, make_targets, roster_bytes
+from coordinator.trust.repository import Repository
 from services.certificates import make_key, write_key
 from services.certificates import request as certificate_request
 from services.enrolment import TLS_AUTHORITY, TLS_CERTIFICATE, TLS_KEY, Request, admission, read_limited, read_request
-from services.errors import TrustError
+from services.errors import StoreError, TrustError
 from services.files import private_folder, write_atomic
-from services.keys import Identity, PublicIdentity, SigningKey, fingerprint, load_signing, save_private
-from services.trust import Roster, read_roster, roster_key, sign_roster
-from services.wiring import open_store, pin_root, wall_clock
+from services.keyring import KeyRing
+from services.keys import PublicIdentity, VerifyKey
+from services.trust import FormerKey, Roster
+from services.trust.tuf import PINNED, pin, root_fingerprint
+from services.wiring import load_keys, open_store, trust_folder, wall_clock
 
-_ROSTER_FILE = "roster.json"
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a change.
+
+    Attributes:
+        version: the trust's version that it leads to.
+        fingerprint: of the root that will be in force.
+        lacks: how many keyholders must still sign; 0 when it is published.
+        draft: where the draft lies for them; None when it is published.
+        shown: whether the store has it already; the running coordinator brings it there otherwise.
+    """
+
+    version: int
+    fingerprint: str
+    lacks: int
+    draft: Path | None
+    shown: bool
 
 
-def found(config: CoordinatorConfig) -> str:
-    """Make the coordinator's keys, the root key and the first roster; returns the root's fingerprint.
+def repository(config: CoordinatorConfig) -> Repository:
+    """The coordinator's master copy of the trust repository."""
+    return Repository(config.home / "repository", config.federation, wall_clock)
+
+
+def fingerprint(config: CoordinatorConfig) -> str:
+    """What silos compare before they pin the root in force.
+
+    Raises:
+        TrustError: it was not signed yet.
+    """
+    return root_fingerprint(repository(config).root_bytes)
+
+
+def found(config: CoordinatorConfig, holders: Mapping[str, VerifyKey], threshold: int) -> Outcome:
+    """Make the coordinator's keys, and found the federation with it as the only member.
+
+    Args:
+        config: the coordinator's configuration.
+        holders: the keyholders by their names.
+        threshold: how many of them must sign each change.
 
     Raises:
         TrustError: there are keys already.
     """
-    identity = Identity.create(config.home / "keys", config.name)
-    root = SigningKey.generate()
-    save_private(config.home / "root.key", root)
-    pin_root(config, root.public)
+    _check_threshold(holders, threshold)
+    ring = KeyRing.create(config.home, config.name)
     _certify(config)
-    _publish(config, {identity.name: identity.public}, version=1)
-    return fingerprint(root.public.raw)
+    store = repository(config)
+    root = make_root(1, holders, threshold, store.draw_online().public, wall_clock())
+    roster = Roster(federation=config.federation, coordinator=config.name, members={ring.name: ring.public})
+    return _change(config, store, roster, root)
 
 
-def root_fingerprint(config: CoordinatorConfig) -> str:
-    """The fingerprint that silos compare before they pin the root."""
-    return fingerprint(_root(config).public.raw)
-
-
-def members(config: CoordinatorConfig) -> Roster:
-    """The roster as it was published last.
-
-    Raises:
-        TrustError: there is none, or it was tampered with.
-    """
-    return read_roster(read_limited(config.home / _ROSTER_FILE), _root(config).public)
-
-
-def admit(config: CoordinatorConfig, request: Request, target: Path) -> Roster:
-    """Take a silo into the roster, publish it, and write the silo's admission file.
-
-    Raises:
-        TrustError: the name belongs to other keys, or the certificate request does not hold.
-    """
-    roster = members(config)
-    silo = request.identity
-    known = roster.members.get(silo.name)
-    if known is not None and known != silo:
-        raise TrustError(
-            f"{silo.name} is a member already, with other keys",
-            fix="give the new silo another name; a key change is a new enrolment after the old one was retired",
-            kept="the roster stays as it is",
-        )
-    issuer = Issuer(config.home, config.federation)
-    certificate = issuer.certificate(silo.name, request.certificate_request.encode())
-    if known is None:
-        roster = _publish(config, {**roster.members, silo.name: silo}, roster.version + 1)
-    data = admission(
-        config.federation,
-        silo,
-        root=_root(config).public,
-        roster=read_limited(config.home / _ROSTER_FILE),
-        authority=issuer.authority.pem,
-        certificate=certificate,
-        credentials=issuer.credentials(silo.name),
-    )
-    write_atomic(target, data, mode=0o644)
-    return roster
-
-
-def read_enrolment(config: CoordinatorConfig, path: Path) -> Request:
-    """An enrolment request.
+def read_enrolment(config: CoordinatorConfig, path: Path) -> tuple[Request, VerifyKey | None]:
+    """An enrolment request, and the member's key that vouches for it, where a member changes its keys.
 
     Raises:
         TrustError: the request does not hold.
@@ -92,10 +93,157 @@ def read_enrolment(config: CoordinatorConfig, path: Path) -> Request:
     return read_request(read_limited(path), config.federation)
 
 
-def renew(config: CoordinatorConfig) -> Roster:
-    """Publish the same members anew, so that the roster lives on."""
-    roster = members(config)
-    return _publish(config, roster.members, roster.version + 1)
+def admit(config: CoordinatorConfig, request: Request, former: VerifyKey | None, target: Path) -> Outcome | None:
+    """Take a silo into the roster, or its new keys, and write its admission file; None when the roster names it so.
+
+    Raises:
+        TrustError: the name belongs to other keys, or the certificate request does not hold.
+    """
+    store, silo = repository(config), request.identity
+    roster = store.roster
+    known = roster.members.get(silo.name)
+    if known is not None and known != silo and known.verify != former:
+        raise TrustError(
+            f"{silo.name} is a member already, with other keys",
+            fix="a member changes its keys by `silo-agent enroll --new-keys`; one that lost them must be retired first",
+            kept="the roster stays as it is",
+        )
+    issuer = Issuer(config.home, config.federation)
+    data = admission(
+        config.federation,
+        silo,
+        root=store.root_bytes,
+        authority=issuer.authority.pem,
+        certificate=issuer.certificate(silo.name, request.certificate_request.encode()),
+        credentials=issuer.credentials(silo.name),
+    )
+    outcome = _change(config, store, _renewed(config, roster, silo)) if known != silo else None
+    write_atomic(target, data, mode=0o644)
+    return outcome
+
+
+def retire(config: CoordinatorConfig, name: str) -> Outcome:
+    """Take a member off the roster.
+
+    Raises:
+        TrustError: it is no member, or the coordinator itself.
+    """
+    store = repository(config)
+    roster = store.roster
+    if name not in roster.members or name == roster.coordinator:
+        raise TrustError(
+            f"{name} is no silo of {config.federation}",
+            fix=f"silos: {', '.join(sorted(set(roster.members) - {roster.coordinator})) or 'none'}",
+        )
+    Issuer(config.home, config.federation).retire(name)
+    members = {one: keys for one, keys in roster.members.items() if one != name}
+    former = {one: keys for one, keys in roster.former.items() if one != name}
+    return _change(config, store, roster.model_copy(update={"members": members, "former": former}))
+
+
+def renew(config: CoordinatorConfig) -> Outcome:
+    """Have the same members signed anew, so that the roster lives on; and a new root after half of its life."""
+    store = repository(config)
+    root = store.root.signed
+    old = root.expires - wall_clock() < ROOT_LIFE / 2
+    return _change(config, store, store.roster, _next_root(root) if old else None)
+
+
+def change_keys(config: CoordinatorConfig) -> Outcome:
+    """Change the coordinator's own keys: those of its identity, and the online key.
+
+    The identity turns to the new ones when the running coordinator sees the roster that names them.
+    """
+    store, ring = repository(config), load_keys(config)
+    after = ring.draw_next().public
+    root = _next_root(store.root.signed, online=store.draw_online().public)
+    return _change(config, store, _renewed(config, store.roster, after), root)
+
+
+def change_keyholders(config: CoordinatorConfig, holders: Mapping[str, VerifyKey], threshold: int) -> Outcome:
+    """Have others hold the keys; enough of the present keyholders and of the new ones must sign."""
+    _check_threshold(holders, threshold)
+    store = repository(config)
+    return _change(config, store, store.roster, _next_root(store.root.signed, holders=holders, threshold=threshold))
+
+
+def publish(config: CoordinatorConfig, drafts: list[Path]) -> Outcome:
+    """Publish a draft that enough keyholders have signed, in one file or in copies.
+
+    Raises:
+        TrustError: it is not, or it does not follow what is in force.
+    """
+    first, *others = [Draft.read(path) for path in drafts]
+    return _publish(config, repository(config), first.merge(others))
+
+
+def _change(
+    config: CoordinatorConfig, store: Repository, roster: Roster, root: Metadata[Root] | None = None
+) -> Outcome:
+    before = store.root if store.founded else None
+    version = store.targets.version + 1 if store.founded else 1
+    now = wall_clock()
+    former = {
+        name: alive for name, keys in roster.former.items() if (alive := tuple(one for one in keys if one.until > now))
+    }
+    roster = roster.model_copy(update={"former": former})
+    targets = make_targets(version, roster, now + timedelta(days=config.roster_days))
+    draft = Draft.make(before, root, targets, roster_bytes(roster))
+    for key in keyholders.present(config.keyholders):
+        if draft.lacks() and draft.asks(key.public):
+            draft = draft.sign(key)
+    if not (lacks := draft.lacks()):
+        return _publish(config, store, draft)
+    path = config.keyholders.parent / f"draft-{version}.json"
+    draft.write(path)
+    return Outcome(version, draft.fingerprint, lacks, path, shown=False)
+
+
+def _publish(config: CoordinatorConfig, store: Repository, draft: Draft) -> Outcome:
+    store.publish(draft)
+    folder = trust_folder(config)
+    if not (folder / PINNED).exists():
+        pin(folder, store.root_bytes)
+    try:
+        store.upload(open_store(config.store))
+        shown = True
+    except StoreError:
+        shown = False  # the running coordinator brings it there
+    return Outcome(store.targets.version, draft.fingerprint, 0, None, shown)
+
+
+def _renewed(config: CoordinatorConfig, roster: Roster, identity: PublicIdentity) -> Roster:
+    """The roster with a member's keys; those that it gives up hold for a grace."""
+    members, former = {**roster.members, identity.name: identity}, dict(roster.former)
+    if (old := roster.members.get(identity.name)) is not None and old.verify != identity.verify:
+        given_up = FormerKey(verify=old.verify, until=wall_clock() + timedelta(days=config.grace_days))
+        former[identity.name] = (*former.get(identity.name, ()), given_up)
+    return roster.model_copy(update={"members": members, "former": former})
+
+
+def _next_root(
+    root: Root,
+    *,
+    holders: Mapping[str, VerifyKey] | None = None,
+    threshold: int | None = None,
+    online: VerifyKey | None = None,
+) -> Metadata[Root]:
+    """The root that follows, with what is not named as it was."""
+    (online_id,) = root.roles["timestamp"].keyids
+    return make_root(
+        root.version + 1,
+        holders or holders_of(root),
+        threshold or root.roles["root"].threshold,
+        online or VerifyKey(root.get_key(online_id).keyval["public"]),
+        wall_clock(),
+    )
+
+
+def _check_threshold(holders: Mapping[str, VerifyKey], threshold: int) -> None:
+    if not 1 <= threshold <= len(holders):
+        raise TrustError(
+            f"{threshold} of {len(holders)} keyholders cannot sign", fix="name at least as many keyholders as must sign"
+        )
 
 
 def _certify(config: CoordinatorConfig) -> None:
@@ -105,30 +253,3 @@ def _certify(config: CoordinatorConfig) -> None:
     write_key(config.home / TLS_KEY, key)
     write_atomic(config.home / TLS_CERTIFICATE, issuer.certificate(config.name, certificate_request(key, config.name)))
     write_atomic(config.home / TLS_AUTHORITY, issuer.authority.pem)
-
-
-def _publish(config: CoordinatorConfig, people: dict[str, PublicIdentity], version: int) -> Roster:
-    now = wall_clock()
-    roster = Roster(
-        federation=config.federation,
-        version=version,
-        created=now,
-        expires=now + timedelta(days=config.roster_days),
-        coordinator=config.name,
-        members=people,
-    )
-    data = sign_roster(roster, _root(config))
-    # the store first: a version that was kept but never published could be overtaken by another of the same number
-    if not open_store(config.store).put(roster_key(config.federation, version), data):
-        published = open_store(config.store).read(roster_key(config.federation, version), 1 << 24)
-        if published != data:
-            raise TrustError(
-                f"the store holds another roster of version {version}",
-                fix="if this state folder was restored from an old backup, restore the newest one",
-            )
-    write_atomic(config.home / _ROSTER_FILE, data)
-    return roster
-
-
-def _root(config: CoordinatorConfig) -> SigningKey:
-    return load_signing(config.home / "root.key")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
 import typer
 from pydantic import Field
@@ -21,7 +21,18 @@ ConfigOption = Annotated[
 class CoordinatorConfig(PartyConfig):
     """See `PartyConfig`; the coordinator keeps the roster besides."""
 
-    roster_days: int = Field(default=90, ge=1, le=730, description="how long a published roster is believed")
+    roster_days: int = Field(default=7, ge=1, le=366, description="how long a signed roster is believed")
+    grace_days: int = Field(
+        default=7, ge=1, le=366, description="how long signatures of a key are taken that a member gave up"
+    )
+    keyholders: Path = Field(
+        default=Path("keyholders"),
+        description="a folder with keyholders' private keys: a medium that is there only while they sign",
+    )
+
+    def located(self, base: Path) -> Self:
+        """See `PartyConfig.located`."""
+        return super().located(base).model_copy(update={"keyholders": base / self.keyholders})
 
 
 def load(path: Path) -> CoordinatorConfig:
@@ -51,8 +62,10 @@ store:
 bus:
 {bus}
 
-# How many days a published roster is believed; `coordinator renew` publishes a fresh one.
-roster_days: 90
+# How many days a signed roster is believed; `coordinator renew` has a fresh one signed.
+roster_days: 7
+# Keyholders' private keys: a medium that is there only while they sign.
+keyholders: keyholders
 
 # auto takes a GPU when there is one; else cpu or cuda.
 device: auto

@@ -30,7 +30,8 @@ from services.chain import AUDIT, Chain
 from services.contract import Message
 from services.errors import InvalidArtifact, PolicyRefusal, SilokitError, StateError, StoreError
 from services.files import TEMPORARY, private_folder
-from services.keys import Identity, SealingKey, SealTo
+from services.keyring import KeyRing
+from services.keys import SealingKey, SealTo, VerifyKey
 from services.seal import Manifest, open_sealed, read_manifest, seal, verify
 from services.state import LIVE, State, now_text
 from services.store import ObjectAbsent, ObjectStore, ObjectTooLarge
@@ -63,10 +64,10 @@ class RunOver(SilokitError):
 
 @dataclass(frozen=True)
 class Door:
-    """What a courier stands between: this party's identity and the federation's store, bus and trust."""
+    """What a courier stands between: this party's keys and the federation's store, bus and trust."""
 
     federation: str
-    identity: Identity
+    ring: KeyRing
     store: ObjectStore
     bus: EventBus
     trust: Trust
@@ -77,7 +78,7 @@ class Courier:
 
     Args:
         state: the party's state, held for writing.
-        door: identity, store, bus and trust.
+        door: keys, store, bus and trust.
         run_key: returns this party's private key of a run, or None when it does not exist (any more).
         guard: the party's policy.
         clock: the present, for tests that move it.
@@ -99,7 +100,7 @@ class Courier:
         self._sending = threading.Lock()
         self._audit = Chain(state, AUDIT)
         self._outbox = private_folder(state.folder / "outbox")
-        self.me = door.identity.name
+        self.me = door.ring.name
         self._remove_orphans()
 
     # sending
@@ -153,7 +154,7 @@ class Courier:
                 release=message.release,
             )
             body = self._outbox / f"{secrets.token_hex(16)}.body"
-            manifest = seal(message.payload, header, list(recipients.values()), self._door.identity.signing, body)
+            manifest = seal(message.payload, header, list(recipients.values()), self._door.ring.signing, body)
             size = body.stat().st_size
             try:
                 with self._state.transaction():
@@ -249,11 +250,11 @@ class Courier:
         """
         accepted = 0
         for row in self._state.rows(
-            "SELECT object, attempts FROM arrivals WHERE outcome IS NULL "
+            "SELECT object, attempts, arrived FROM arrivals WHERE outcome IS NULL "
             "ORDER BY attempts, arrived DESC, object LIMIT ?",
             _BATCH,
         ):
-            outcome = self._judge(row["object"], row["attempts"])
+            outcome = self._judge(row["object"], row["attempts"], datetime.fromisoformat(row["arrived"]))
             accepted += outcome == "accepted"
         return accepted
 
@@ -269,8 +270,10 @@ class Courier:
             if not match or match[4] in known:
                 continue
             try:
-                verify(self._door.store.read(key, MAX_MANIFEST_BYTES), self._door.identity.signing.public)
-            except (InvalidArtifact, ObjectTooLarge, ObjectAbsent):
+                data = self._door.store.read(key, MAX_MANIFEST_BYTES)
+            except (ObjectTooLarge, ObjectAbsent):
+                continue
+            if not any(_signed_by(data, one) for one in self._door.ring.signed_with):
                 continue  # a stranger's litter under our prefix is no proof of anything
             raise StateError(
                 f"the store holds an artifact of run {match[3]} that {self.me} signed and this state does not know",
@@ -283,10 +286,10 @@ class Courier:
             "INSERT OR IGNORE INTO arrivals (object, arrived) VALUES (?,?)", key[:512], now_text(self._clock())
         )
 
-    def _judge(self, key: str, attempts: int) -> Outcome | None:
+    def _judge(self, key: str, attempts: int, arrived: datetime) -> Outcome | None:
         outcome: Outcome
         try:
-            outcome = self._open(key)
+            outcome = self._open(key, arrived)
         except (InvalidArtifact, ObjectTooLarge) as error:
             return self._set_aside(key, error.what, alarm=isinstance(error, Equivocation))
         except StoreError as error:
@@ -311,7 +314,7 @@ class Courier:
             self._state.write("UPDATE arrivals SET outcome='quarantined' WHERE object=?", key)
         return "quarantined"
 
-    def _open(self, key: str) -> Outcome:
+    def _open(self, key: str, arrived: datetime) -> Outcome:
         match = _MANIFEST_KEY.fullmatch(key)
         if not match or match[1] != self._door.federation:
             raise InvalidArtifact("the notice names no manifest of this federation")
@@ -321,7 +324,7 @@ class Courier:
         data = self._door.store.read(key, MAX_MANIFEST_BYTES)
         if digest(data) != name:
             raise InvalidArtifact("the manifest is not what its name promises")
-        manifest = verify(data, self._door.trust.verify_key(sender))
+        manifest = self._door.trust.verified(sender, arrived, lambda signer: verify(data, signer))
         header = manifest.header
         if (header.federation, header.sender, header.run) != (self._door.federation, sender, run):
             raise InvalidArtifact("the manifest was signed for another place (federation, sender or run)")
@@ -396,7 +399,7 @@ class Courier:
             raise InvalidArtifact(f"the body is too long: {manifest.body_length} bytes of {header.kind}")
 
     def _keys_for(self, header: Header) -> list[SealingKey]:
-        mine = [self._door.identity.sealing, self._run_key(header.run)]
+        mine = [*self._door.ring.openers, self._run_key(header.run)]
         return [key for key in mine if key is not None and key.public.key_id in header.recipients]
 
     def _is_over(self, header: Header) -> bool:
@@ -444,3 +447,11 @@ class Courier:
         for path in [*self._outbox.iterdir(), *late, *halves, *folder.glob("*.incoming")]:
             if path not in wanted:
                 path.unlink(missing_ok=True)
+
+
+def _signed_by(manifest: bytes, key: VerifyKey) -> bool:
+    try:
+        verify(manifest, key)
+    except InvalidArtifact:
+        return False
+    return True

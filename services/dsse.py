@@ -25,13 +25,22 @@ def sign(payload: bytes, payload_type: str, key: SigningKey) -> bytes:
     return canonical_json(envelope.to_dict())
 
 
+def type_of(data: bytes, limit: int) -> str:
+    """What an envelope says that it holds, *without* judging its signature.
+
+    Raises:
+        InvalidArtifact: the envelope is too large, malformed, or not in its one spelling.
+    """
+    return str(_parse(data, limit).payload_type)
+
+
 def peek(data: bytes, payload_type: str, limit: int) -> bytes:
     """The payload of an envelope that has one spelling, *without* judging its signature.
 
     Raises:
         InvalidArtifact: the envelope is too large, malformed, of another type, or spelt in another way.
     """
-    envelope = _parse(data, payload_type, limit)
+    envelope = _parse_as(data, payload_type, limit)
     return bytes(envelope.payload)
 
 
@@ -41,7 +50,7 @@ def verify(data: bytes, payload_type: str, key: VerifyKey, limit: int) -> bytes:
     Raises:
         InvalidArtifact: as `peek`, or the signature does not hold.
     """
-    envelope = _parse(data, payload_type, limit)
+    envelope = _parse_as(data, payload_type, limit)
     try:
         envelope.verify([key.sslib()], threshold=1)
     except VerificationError:
@@ -49,7 +58,14 @@ def verify(data: bytes, payload_type: str, key: VerifyKey, limit: int) -> bytes:
     return bytes(envelope.payload)
 
 
-def _parse(data: bytes, payload_type: str, limit: int) -> Envelope:
+def _parse_as(data: bytes, payload_type: str, limit: int) -> Envelope:
+    envelope = _parse(data, limit)
+    if envelope.payload_type != payload_type:
+        raise InvalidArtifact("the signed envelope is of another type")
+    return envelope
+
+
+def _parse(data: bytes, limit: int) -> Envelope:
     value = parse_json(data, limit)
     try:
         (signature,) = value["signatures"]
@@ -67,6 +83,4 @@ def _parse(data: bytes, payload_type: str, limit: int) -> Envelope:
         raise InvalidArtifact("the signed envelope is malformed") from None
     if spelt != data:
         raise InvalidArtifact("the signed envelope is not in its one spelling")
-    if envelope.payload_type != payload_type:
-        raise InvalidArtifact("the signed envelope is of another type")
     return envelope

@@ -2,7 +2,7 @@
 
 The request carries a certificate request too, the admission the certificate, and credentials for the store sealed to
 the silo. No private key travels, neither file is secret, and neither is believed for its own sake: people compare the
-fingerprints out of band.
+fingerprints out of band. A member that changes its keys has its request vouched for by the key that it gives up.
 """
 
 from __future__ import annotations
@@ -16,14 +16,15 @@ from services import dsse
 from services.artifact import Name, canonical_json, parse_json
 from services.errors import InvalidArtifact, TrustError
 from services.files import write_atomic
-from services.keys import Identity, PublicIdentity, VerifyKey
-from services.trust import MAX_ROSTER_BYTES, Roster, read_roster
+from services.keyring import KeyRing
+from services.keys import PublicIdentity, SigningKey, VerifyKey
 
 REQUEST_TYPE = "application/vnd.silokit.enrolment+json"
+VOUCHED_TYPE = "application/vnd.silokit.vouched-enrolment+json"
 TLS_KEY, TLS_CERTIFICATE, TLS_AUTHORITY = "tls/party.key", "tls/party.crt", "tls/authority.crt"
 STORE_SECRET = "store.secret"  # noqa: S105 - a file's name
 """Where a party keeps, in its home, what it needs on the wire."""
-_LIMIT = MAX_ROSTER_BYTES * 2
+_LIMIT = 1 << 20
 
 
 class _File(BaseModel):
@@ -38,6 +39,13 @@ class Request(_File):
     certificate_request: str
 
 
+class Vouched(_File):
+    """A request, and the key that its silo gives up for the ones in it."""
+
+    request: str
+    former: VerifyKey
+
+
 class StoreCredentials(_File):
     """With what a party shows itself to an S3 store."""
 
@@ -49,60 +57,62 @@ class Admission(_File):
     """What an admitted silo needs.
 
     Attributes:
-        root: the consortium's root key; its fingerprint is for people to compare.
-        roster: the signed roster that names the silo, base64.
+        root: the consortium's signed root; its fingerprint is for people to compare.
         authority: the certificate of the federation's authority, PEM.
         certificate: the silo's certificate for the wire, PEM.
         credentials: `StoreCredentials`, sealed to the silo, base64.
     """
 
-    root: VerifyKey
-    roster: str
+    root: str
     authority: str
     certificate: str
     credentials: str
 
-    def read_roster(self) -> Roster:
-        """The roster, signed by the root that stands beside it.
-
-        Raises:
-            TrustError: it is not.
-        """
-        try:
-            return read_roster(base64.b64decode(self.roster, validate=True), self.root)
-        except ValueError as error:
-            raise _malformed() from error
-
-    def open_credentials(self, identity: Identity, federation: str) -> StoreCredentials:
+    def open_credentials(self, ring: KeyRing, federation: str) -> StoreCredentials:
         """The store credentials, which only this silo can open.
 
         Raises:
             TrustError: they were sealed to another or for another federation.
         """
-        try:
-            sealed = base64.b64decode(self.credentials, validate=True)
-            return StoreCredentials.model_validate(
-                parse_json(identity.sealing.unwrap(sealed, _info(federation, identity.name)))
-            )
-        except (InvalidArtifact, ValueError) as error:
-            raise _malformed() from error
+        for key in ring.openers:
+            try:
+                sealed = base64.b64decode(self.credentials, validate=True)
+                return StoreCredentials.model_validate(parse_json(key.unwrap(sealed, _info(federation, ring.name))))
+            except (InvalidArtifact, ValueError):
+                continue
+        raise TrustError(
+            f"the admission was not made for the keys of {ring.name} in {federation}",
+            fix="send the enrolment request again, and ask for an admission made from it",
+        )
 
 
-def write_request(identity: Identity, federation: str, certificate_request: bytes, target: Path) -> None:
-    """Write a request that proves possession of the signing key."""
-    request = Request(federation=federation, identity=identity.public, certificate_request=certificate_request.decode())
-    payload = canonical_json(request.model_dump(mode="json"))
-    write_atomic(target, dsse.sign(payload, REQUEST_TYPE, identity.signing), mode=0o644)
+def write_request(
+    identity: PublicIdentity, signing: SigningKey, federation: str, certificate_request: bytes, target: Path,
+    *, former: SigningKey | None = None,
+) -> None:  # fmt: skip
+    """Write a request that proves possession of the signing key, and of the former one that vouches for it."""
+    request = Request(federation=federation, identity=identity, certificate_request=certificate_request.decode())
+    data = dsse.sign(canonical_json(request.model_dump(mode="json")), REQUEST_TYPE, signing)
+    if former is not None:
+        vouched = Vouched(request=data.decode(), former=former.public)
+        data = dsse.sign(canonical_json(vouched.model_dump(mode="json")), VOUCHED_TYPE, former)
+    write_atomic(target, data, mode=0o644)
 
 
-def read_request(data: bytes, federation: str) -> Request:
-    """A silo's request.
+def read_request(data: bytes, federation: str) -> tuple[Request, VerifyKey | None]:
+    """A silo's request, and the key that vouches for it when the silo gives that up.
 
     Raises:
-        TrustError: it is malformed, not signed by the key it shows, or for another federation.
+        TrustError: it is malformed, not signed by the keys it shows, or for another federation.
     """
+    former = None
     try:
-        shown = Request.model_validate(parse_json(dsse.peek(data, REQUEST_TYPE, _LIMIT)))
+        if dsse.type_of(data, _LIMIT) == VOUCHED_TYPE:
+            vouched = Vouched.model_validate(parse_json(dsse.peek(data, VOUCHED_TYPE, _LIMIT), _LIMIT))
+            former = vouched.former
+            dsse.verify(data, VOUCHED_TYPE, former, _LIMIT)
+            data = vouched.request.encode()
+        shown = Request.model_validate(parse_json(dsse.peek(data, REQUEST_TYPE, _LIMIT), _LIMIT))
         dsse.verify(data, REQUEST_TYPE, shown.identity.verify, _LIMIT)
     except (InvalidArtifact, ValidationError) as error:
         raise TrustError(
@@ -110,15 +120,14 @@ def read_request(data: bytes, federation: str) -> Request:
         ) from error
     if shown.federation != federation:
         raise TrustError(f"the enrolment request is for {shown.federation}, not for {federation}")
-    return shown
+    return shown, former
 
 
 def admission(
     federation: str,
     member: PublicIdentity,
     *,
-    root: VerifyKey,
-    roster: bytes,
+    root: bytes,
     authority: bytes,
     certificate: bytes,
     credentials: StoreCredentials,
@@ -126,8 +135,7 @@ def admission(
     """The admission of a member, as the file that is sent to it."""
     sealed = member.seal.wrap(canonical_json(credentials.model_dump(mode="json")), _info(federation, member.name))
     found = Admission(
-        root=root,
-        roster=base64.b64encode(roster).decode(),
+        root=root.decode(),
         authority=authority.decode(),
         certificate=certificate.decode(),
         credentials=base64.b64encode(sealed).decode(),
@@ -144,11 +152,7 @@ def read_admission(data: bytes) -> Admission:
     try:
         return Admission.model_validate(parse_json(data, _LIMIT))
     except (InvalidArtifact, ValueError) as error:
-        raise _malformed() from error
-
-
-def _malformed() -> TrustError:
-    return TrustError("the admission file is malformed", fix="ask the consortium to send it again")
+        raise TrustError("the admission file is malformed", fix="ask the consortium to send it again") from error
 
 
 def _info(federation: str, name: str) -> bytes:

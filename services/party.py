@@ -11,6 +11,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 import structlog
 
@@ -70,6 +71,7 @@ class Party:
         self._listed = 0.0
         self._paces: dict[str, Pace] = {}
         self._broken: BaseException | None = None  # what ended the wire's thread
+        self._ready = False
 
     def stop(self) -> None:
         """Ask both threads to end; training unwinds at its next report of progress."""
@@ -82,8 +84,6 @@ class Party:
         Raises:
             StateError: the store knows more of this party than its state does.
         """
-        while not self._stop.is_set() and not self._try("look back", self._look_back):
-            self._stop.wait(IDLE)
         wire = threading.Thread(target=self._wire, name="wire")
         wire.start()
         try:
@@ -118,18 +118,27 @@ class Party:
 
     def _look_back(self) -> bool:
         self.courier.check_own_past()
-        self.look_again()
-        _log.info("ready", me=self.courier.me, coordinator=self.trust.coordinator)
-        return True
+        return self.look_again()
 
     def _wire(self) -> None:
         try:
+            # nothing leaves until it is known that this state is not an old copy; work goes on meanwhile
+            while not self._stop.is_set() and not self._try("look back", self._look_back):
+                self._stop.wait(IDLE)
             while not self._stop.is_set():
+                self._say_ready()
                 if not self.exchange():
                     self._stop.wait(IDLE)
         except BaseException as error:  # noqa: BLE001 - a party that hears nothing any more must not look alive
             self._broken = error
             self.stop()
+
+    def _say_ready(self) -> None:
+        if self._ready:
+            return
+        with suppress(TrustError):
+            _log.info("ready", me=self.courier.me, coordinator=self.trust.coordinator)
+            self._ready = True
 
     def _try(self, name: str, task: Callable[[], int]) -> int:
         """Run one task unless it failed a moment ago; nothing that fails for a while ends the party."""

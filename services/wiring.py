@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Self, cast
 
+import structlog
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic.functional_validators import AfterValidator
 
@@ -21,20 +22,22 @@ from services.bus.sqlite import SqliteBus
 from services.chain import AUDIT, Chain
 from services.contract import Context, HalfFactory
 from services.courier import Courier, Door, Guard
-from services.errors import ConfigError, TrustError
-from services.files import private_folder
+from services.errors import ConfigError
+from services.expiry import warnings
 from services.host import Desk, Host
-from services.keys import Identity, VerifyKey
+from services.keyring import KeyRing
 from services.party import Party
 from services.runs import Run, RunBook, RunKeys, UnknownRun
 from services.state import LIVE, State
 from services.store import ObjectStore
 from services.store.folder import FolderStore
-from services.trust import RESERVED_NAMES, RosterTrust
+from services.trust import RESERVED_NAMES, Belief, departed
+from services.trust.tuf import News, TufTrust
 
-ROOT_FILE = "root.hex"
+TRUST_FOLDER = "trust"
 
 Clock = Callable[[], datetime]
+_log = structlog.get_logger()
 
 
 def wall_clock() -> datetime:
@@ -44,7 +47,7 @@ def wall_clock() -> datetime:
 
 def _not_reserved(name: str) -> str:
     if name in RESERVED_NAMES:
-        raise ValueError(f"{name!r} is a folder of the store: choose another name")
+        raise ValueError(f"{name!r} is taken by the federation itself: choose another name")
     return name
 
 
@@ -120,62 +123,37 @@ def open_bus(config: PartyConfig) -> EventBus:
     return SqliteBus(cast(Path, config.bus.sqlite), config.name)
 
 
-def load_identity(config: PartyConfig) -> Identity:
+def load_keys(config: PartyConfig) -> KeyRing:
     """The party's keys.
 
     Raises:
-        TrustError: there are none, or they are another party's.
+        TrustError: there are none.
+        ConfigError: they are another party's.
     """
-    identity = Identity.load(config.home / "keys")
-    if identity.name != config.name:
+    ring = KeyRing(config.home)
+    if ring.name != config.name:
         raise ConfigError(
-            f"the keys in {config.home} belong to {identity.name}, the configuration says {config.name}",
+            f"the keys in {config.home} belong to {ring.name}, the configuration says {config.name}",
             fix="name the party as its keys do, or point `home` at its own folder",
         )
-    return identity
+    return ring
 
 
-def pin_root(config: PartyConfig, root: VerifyKey) -> None:
-    """Pin the consortium's root for life.
-
-    Raises:
-        TrustError: another root was pinned before.
-    """
-    path = private_folder(config.home) / ROOT_FILE
-    if path.exists() and load_root(config) != root:
-        raise TrustError(
-            "another root key is pinned already",
-            fix=f"if the consortium really has a new root, remove {path} by hand and enrol again",
-            kept="the pinned root stays in force",
-        )
-    path.write_text(root.hex, encoding="ascii")
-
-
-def load_root(config: PartyConfig) -> VerifyKey:
-    """The pinned root.
-
-    Raises:
-        TrustError: the party has not been admitted yet.
-    """
-    try:
-        return VerifyKey((config.home / ROOT_FILE).read_text(encoding="ascii").strip())
-    except (OSError, ValueError):
-        raise TrustError(
-            "this party has not been admitted to a federation yet",
-            fix="send the enrolment request, then run `enroll --admission FILE`",
-        ) from None
+def trust_folder(config: PartyConfig) -> Path:
+    """Where a party keeps the pinned root, and what it believed last."""
+    return config.home / TRUST_FOLDER
 
 
 @dataclass(frozen=True)
 class Assembly:
     """A party's parts, standing on each other."""
 
-    identity: Identity
+    ring: KeyRing
     state: State
     audit: Chain
     book: RunBook
     keys: RunKeys
-    trust: RosterTrust
+    trust: TufTrust
     courier: Courier
     host: Host
     clock: Clock
@@ -183,6 +161,14 @@ class Assembly:
     def party(self, desk: Desk) -> Party:
         """The party, ready to run."""
         return Party(self.state, self.courier, self.trust, self.host, desk)
+
+    def end_without_members(self) -> None:
+        """End the runs of which a participant has left the federation, as far as fresh trust tells."""
+        for run in self.book.live():
+            gone = departed(self.trust, (run.coordinator, *run.silos))
+            if gone and self.book.move(run.run, "failed", self.clock(), f"{', '.join(gone)} left the federation"):
+                self.host.interrupt(run.run)
+                _log.warning("run ended", run=run.run, phase="failed", left=gone)
 
     def purge(self, run: str) -> str:
         """Delete what this party published for a run that has ended, and destroy its run key.
@@ -209,8 +195,8 @@ class Assembly:
 def assemble(
     *,
     config: PartyConfig,
-    root: VerifyKey,
-    identity: Identity,
+    ring: KeyRing,
+    trust: Callable[[News], TufTrust],
     store: ObjectStore,
     bus: EventBus,
     guard: Guard,
@@ -222,8 +208,8 @@ def assemble(
 
     Args:
         config: located configuration; its ports are not opened here.
-        root: the pinned root key.
-        identity: the party's keys.
+        ring: the party's keys.
+        trust: makes its trust, which is to tell what it believes.
         store: the federation's store.
         bus: the federation's bus, as this party.
         guard: what may leave.
@@ -236,9 +222,32 @@ def assemble(
     """
     state = State(config.home)
     keys = RunKeys(config.home / "run-keys")
-    trust = RosterTrust(config.federation, root, state, store, clock)
-    courier = Courier(state, Door(config.federation, identity, store, bus, trust), keys.find, guard, clock)
+    audit = Chain(state, AUDIT)
+    believed = trust(_heeding(config.home, ring, audit, clock))
+    courier = Courier(state, Door(config.federation, ring, store, bus, believed), keys.find, guard, clock)
     host = Host(
         state=state, courier=courier, keys=keys, load=load, context=context, outputs=config.outputs, clock=clock
     )  # fmt: skip
-    return Assembly(identity, state, Chain(state, AUDIT), RunBook(state), keys, trust, courier, host, clock)
+    return Assembly(ring, state, audit, RunBook(state), keys, believed, courier, host, clock)
+
+
+def _heeding(home: Path, ring: KeyRing, audit: Chain, clock: Clock) -> News:
+    """What a party does about what it believes: it writes changes down, follows them with its keys, and warns."""
+    said: set[str] = set()
+
+    def heed(before: Belief | None, now: Belief) -> None:
+        if before is None or before.version != now.version:
+            old = before.roster.members if before else {}
+            new = now.roster.members
+            changed = sorted(name for name in old.keys() & new.keys() if old[name] != new[name])
+            audit.append(
+                "roster believed", clock(), version=now.version, joined=sorted(new.keys() - old.keys()),
+                left=sorted(old.keys() - new.keys()), changed=changed,
+            )  # fmt: skip
+        if ring.follow(now.roster, clock()):
+            audit.append("keys changed", clock(), key=ring.public.verify.key_id)
+        for warning in set(warnings(now, home, clock())) - said:
+            said.add(warning)
+            _log.warning("expires soon", what=warning)
+
+    return heed

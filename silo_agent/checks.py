@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,10 +13,9 @@ from rich.table import Table
 
 import protocols
 from services.config import read_yaml
-from services.errors import ConfigError, SilokitError, StateError, TrustError
-from services.state import State
-from services.trust import newest_roster, read_roster
-from services.wiring import load_identity, load_root, open_bus, open_store, wall_clock
+from services.errors import ConfigError, SilokitError, TrustError
+from services.trust.tuf import TufTrust, pinned
+from services.wiring import load_keys, open_bus, open_store, trust_folder, wall_clock
 from silo_agent.settings import SiloConfig, load, load_policy
 
 BUS_SECONDS = 15.0
@@ -67,7 +68,7 @@ def run_checks(console: Console, path: Path, spec: Path | None) -> bool:
     if config is not None:
         found = config
         look("policy", lambda: _policy(found))
-        look("keys", lambda: f"fingerprint {load_identity(found).public.fingerprint()}")
+        look("keys", lambda: f"fingerprint {load_keys(found).public.fingerprint()}")
         look("store", lambda: _store(found))
         look("bus", lambda: _bus(found))
         look("roster", lambda: _roster(found))
@@ -97,31 +98,19 @@ def _bus(config: SiloConfig) -> str:
 
 
 def _roster(config: SiloConfig) -> str:
-    roster = newest_roster(open_store(config.store), config.federation, load_root(config))
-    if roster.version < (seen := _seen_version(config)):
+    with tempfile.TemporaryDirectory() as scratch:
+        # a copy, so that a running agent is not disturbed, and what it has seen before is not forgotten
+        pinned(trust_folder(config))
+        folder = Path(shutil.copytree(trust_folder(config), Path(scratch) / "trust", symlinks=True))
+        belief = TufTrust(config.federation, folder, open_store(config.store), wall_clock).look()
+    ring = load_keys(config)
+    named = belief.roster.members.get(config.name)
+    if named != ring.public and not (ring.next and named == ring.next.public):
         raise TrustError(
-            f"the store's newest roster is version {roster.version}, and this silo has seen version {seen}",
-            fix="somebody took a roster back: tell the consortium; the agent keeps the one it has seen",
+            f"the roster (version {belief.version}) has no {config.name} with these keys",
+            fix="send the enrolment request to the consortium, or ask whether its keyholders have signed",
         )
-    if wall_clock() > roster.expires:
-        raise TrustError(
-            f"the roster expired on {roster.expires:%Y-%m-%d}", fix="ask the consortium: `coordinator renew`"
-        )
-    if roster.members.get(config.name) != load_identity(config).public:
-        raise TrustError(
-            f"the roster (version {roster.version}) has no {config.name} with these keys",
-            fix="send the enrolment request to the consortium",
-        )
-    return f"version {roster.version}, {len(roster.members)} members, until {roster.expires:%Y-%m-%d}"
-
-
-def _seen_version(config: SiloConfig) -> int:
-    try:
-        with State(config.home, writer=False) as state:
-            remembered = state.fact("roster")
-    except StateError:  # the agent has never been started
-        return 0
-    return read_roster(remembered.encode(), load_root(config)).version if remembered else 0
+    return f"version {belief.version}, {len(belief.roster.members)} members, until {belief.expires:%Y-%m-%d}"
 
 
 def _data(config: SiloConfig, spec: Path | None) -> str:

@@ -28,10 +28,11 @@ from services.config import read_yaml
 from services.contract import Context, Message
 from services.control import Handler, ask
 from services.errors import RunFailed
-from services.keys import Identity
+from services.keyring import KeyRing
 from services.runs import Run, RunBook
 from services.state import State
-from services.wiring import Assembly, assemble, load_identity, load_root, open_bus, open_store
+from services.trust.tuf import News, TufTrust
+from services.wiring import Assembly, assemble, load_keys, open_bus, open_store, trust_folder, wall_clock
 from silo_agent import enrolment
 from silo_agent.checks import check_data, run_checks
 from silo_agent.desk import SiloDesk
@@ -67,9 +68,9 @@ def init(
     )
     write_new(folder / "policy.yaml", POLICY_TEXT)
     config = load(folder / CONFIG_FILE)
-    identity = Identity.create(config.home / "keys", name)
+    ring = KeyRing.create(config.home, name)
     say(f"Silo [bold]{name}[/] is set up in {folder}: review {CONFIG_FILE} and policy.yaml, then enrol.")
-    say(f"Fingerprint:\n  [bold]{identity.public.fingerprint()}[/]")
+    say(f"Fingerprint:\n  [bold]{ring.public.fingerprint()}[/]")
 
 
 @app.command()
@@ -91,6 +92,20 @@ def enroll(
         return
     expected = fingerprint or typer.prompt("Root fingerprint, as the consortium reads it to you by telephone")
     say(enrolment.admit(settings, admission, expected))
+
+
+@app.command()
+def rotate(
+    out: Annotated[Path | None, typer.Option(help="Where to write the enrolment request.")] = None,
+    config: ConfigOption = _DEFAULT,
+) -> None:
+    """Draw new keys, and write an enrolment request for them; they hold once the roster names them."""
+    settings = load(config)
+    target = out or Path(f"enrolment-{settings.name}.json")
+    shown = enrolment.request(settings, target, change_keys=True)
+    say(f"Send [bold]{target}[/] to the consortium, and read it this fingerprint by telephone:")
+    say(f"  [bold]{shown}[/]")
+    say("The agent goes on with its present keys, and turns to the new ones by itself.")
 
 
 @app.command()
@@ -255,11 +270,16 @@ def build(config: SiloConfig) -> Assembly:
             workspace=workspace, data=config.data, minimum_rows=load_policy(config).minimum_rows, device=config.device,
         )  # fmt: skip
 
+    store = open_store(config.store)
+
+    def trust(news: News) -> TufTrust:
+        return TufTrust(config.federation, trust_folder(config), store, wall_clock, news)
+
     return assemble(
         config=config,
-        root=load_root(config),
-        identity=load_identity(config),
-        store=open_store(config.store),
+        ring=load_keys(config),
+        trust=trust,
+        store=store,
         bus=open_bus(config),
         guard=guard,
         load=lambda name: protocols.half(name, "silo"),

@@ -65,7 +65,7 @@ class SiloDesk:
         self._policy = policy
         self._check_data = check_data
         self._outputs = outputs
-        self._me = parts.identity.name
+        self._me = parts.ring.name
         self._troubles = Troubles()
 
     # what others say
@@ -115,6 +115,7 @@ class SiloDesk:
 
     def tick(self) -> None:
         """See `services.host.Desk.tick`."""
+        self._parts.end_without_members()
         for run in self._book.unsettled():
             try:
                 if run.phase == "offered":

@@ -17,23 +17,30 @@ from services.enrolment import (
 )
 from services.errors import TrustError
 from services.files import private_folder, write_atomic
-from services.keys import fingerprint
-from services.wiring import load_identity, pin_root
+from services.trust.tuf import pin, root_fingerprint
+from services.wiring import load_keys, trust_folder
 from silo_agent.settings import SiloConfig
 
 
-def request(config: SiloConfig, target: Path) -> str:
+def request(config: SiloConfig, target: Path, *, change_keys: bool = False) -> str:
     """Write the enrolment request; returns the fingerprint to read to the consortium.
+
+    Args:
+        config: the silo's configuration.
+        target: the file to write.
+        change_keys: draw new keys, which hold once the roster names them, and have the present one vouch for them.
 
     Raises:
         TrustError: the silo has no keys.
     """
-    identity = load_identity(config)
+    ring = load_keys(config)
+    identity = ring.draw_next() if change_keys else ring.current
     private_folder((config.home / TLS_KEY).parent)
     if not (config.home / TLS_KEY).exists():
         write_key(config.home / TLS_KEY, make_key())
-    asked = certificates.request(read_key(config.home / TLS_KEY), identity.name)
-    write_request(identity, config.federation, asked, target)
+    asked = certificates.request(read_key(config.home / TLS_KEY), ring.name)
+    former = ring.signing if change_keys else None
+    write_request(identity.public, identity.signing, config.federation, asked, target, former=former)
     return identity.public.fingerprint()
 
 
@@ -43,25 +50,17 @@ def admit(config: SiloConfig, admission: Path, expected: str) -> str:
     Raises:
         TrustError: the fingerprint differs, or the admission is not for this silo's keys.
     """
-    identity = load_identity(config)
+    ring = load_keys(config)
     found = read_admission(read_limited(admission))
-    root = found.root
-    if fingerprint(root.raw).replace(" ", "") != expected.replace(" ", "").upper():
+    root = found.root.encode()
+    if root_fingerprint(root).replace(" ", "") != expected.replace(" ", "").upper():
         raise TrustError(
-            "the admission's root key does not have the fingerprint that you were told",
+            "the admission's root does not have the fingerprint that you were told",
             fix="ask the consortium to read the root's fingerprint again, by telephone; do not use this file",
         )
-    roster = found.read_roster()
-    if roster.federation != config.federation:
-        raise TrustError(f"the admission is to {roster.federation}, the configuration says {config.federation}")
-    if roster.members.get(config.name) != identity.public:
-        raise TrustError(
-            f"the admission's roster has no {config.name} with this silo's keys",
-            fix="send the enrolment request again, and ask for an admission made from it",
-        )
-    credentials = found.open_credentials(identity, config.federation)
-    pin_root(config, root)
+    credentials = found.open_credentials(ring, config.federation)
+    pin(trust_folder(config), root)
     write_atomic(config.home / TLS_CERTIFICATE, found.certificate.encode(), mode=0o644)
     write_atomic(config.home / TLS_AUTHORITY, found.authority.encode(), mode=0o644)
     write_atomic(config.home / STORE_SECRET, credentials.secret_key.encode())
-    return f"{config.name} is a member of {config.federation} (roster version {roster.version})"
+    return f"{config.name} is admitted to {config.federation}; `silo-agent check` says whether the roster names it yet"

@@ -16,14 +16,20 @@ from typing import Any
 
 import protocols
 from coordinator.desk import CoordinatorDesk
+from coordinator.trust.draft import Draft
+from coordinator.trust.kept import KeptTrust
+from coordinator.trust.metadata import make_root, make_targets, roster_bytes
+from coordinator.trust.repository import Repository
 from services.bus import BusError, Notice
 from services.contract import Context
 from services.errors import StoreError
-from services.keys import Identity, SigningKey
+from services.keyring import KeyRing
+from services.keys import SigningKey
 from services.party import Party
 from services.runs import Run
 from services.store import ObjectAbsent, ObjectTooLarge, check_key
-from services.trust import Roster, roster_key, sign_roster
+from services.trust import Roster
+from services.trust.tuf import News, TufTrust, pin
 from services.wiring import Assembly, BusConfig, PartyConfig, StoreConfig, assemble
 from silo_agent.desk import SiloDesk
 from silo_agent.policy import TABLE, TABLE_REASON, Policy
@@ -48,6 +54,10 @@ class MemoryStore:
             return False
         self.objects[key] = source if isinstance(source, bytes) else source.read_bytes()
         return True
+
+    def replace(self, key: str, content: bytes) -> None:
+        self._up()
+        self.objects[check_key(key)] = content
 
     def get(self, key: str, target: Path, limit: int) -> None:
         target.write_bytes(self.read(key, limit))
@@ -159,15 +169,17 @@ class World:
     def __post_init__(self) -> None:
         self.store = MemoryStore()
         self.bus = MemoryBus()
-        self.root = SigningKey.generate()
-        self.identities = {name: Identity.create(self.folder / name / "keys", name) for name in (HUB, *self.silos)}
+        self.holder = SigningKey.generate()
+        self.repository = Repository(self.folder / "repository", FEDERATION, self.clock)
+        self.rings = {name: KeyRing.create(self.home(name), name) for name in (HUB, *self.silos)}
         self.policies = {silo: permissive(self.protocol) for silo in self.silos}
         self.parts: dict[str, Assembly] = {}
         self.desks: dict[str, SiloDesk | CoordinatorDesk] = {}
         self.parties: dict[str, Party] = {}
         self.asleep: set[str] = set()
-        self.publish_roster(1)
-        for name in self.identities:
+        self.publish_roster()
+        for name in self.rings:
+            pin(self.home(name) / "trust", self.repository.root_bytes)
             self.start(name)
 
     @property
@@ -187,15 +199,17 @@ class World:
     def pass_time(self, seconds: float) -> None:
         self.now += timedelta(seconds=seconds)
 
-    def publish_roster(self, version: int, *, without: tuple[str, ...] = (), days: float = 30) -> bytes:
-        members = {name: one.public for name, one in self.identities.items() if name not in without}
-        roster = Roster(
-            federation=FEDERATION, version=version, created=self.now, expires=self.now + timedelta(days=days),
-            coordinator=HUB, members=members,
-        )  # fmt: skip
-        data = sign_roster(roster, self.root)
-        self.store.objects[roster_key(FEDERATION, version)] = data
-        return data
+    def publish_roster(self, *, without: tuple[str, ...] = (), days: float = 30, **changes: Any) -> None:
+        """Have the keyholder sign the members, and show them in the store."""
+        members = {name: ring.public for name, ring in self.rings.items() if name not in without}
+        roster = Roster(**{"federation": FEDERATION, "coordinator": HUB, "members": members, **changes})
+        before = self.repository.root if self.repository.founded else None
+        online = None if before else self.repository.draw_online().public
+        root = make_root(1, {"holder": self.holder.public}, 1, online, self.now) if online else None
+        version = self.repository.targets.version + 1 if before else 1
+        targets = make_targets(version, roster, self.now + timedelta(days=days))
+        self.repository.publish(Draft.make(before, root, targets, roster_bytes(roster)).sign(self.holder))
+        self.repository.upload(self.store)
 
     # parties
 
@@ -211,12 +225,12 @@ class World:
 
         parts = assemble(
             config=PartyConfig(
-                federation=FEDERATION, name=name, home=self.folder / name / "state",
+                federation=FEDERATION, name=name, home=self.home(name),
                 outputs=self.folder / name / "outputs",
                 store=StoreConfig(folder=self.folder), bus=BusConfig(sqlite=self.folder / "unused"),
             ),
-            root=self.root.public,
-            identity=self.identities[name],
+            ring=self.rings[name],
+            trust=lambda news: self.trust(name, news),
             store=self.store,
             bus=self.bus.of(name),
             guard=lambda _run, message, to: "" if name == HUB else self.policies[name].check_message(message, to),
@@ -234,6 +248,16 @@ class World:
         )
         self.parties[name] = parts.party(self.desks[name])
         parts.trust.refresh()
+
+    def trust(self, name: str, news: News) -> TufTrust:
+        parts = {
+            "federation": FEDERATION, "folder": self.home(name) / "trust", "store": self.store, "clock": self.clock,
+            "news": news,
+        }  # fmt: skip
+        return KeptTrust(self.repository, **parts) if name == HUB else TufTrust(**parts)
+
+    def home(self, name: str) -> Path:
+        return self.folder / name / "state"
 
     def check_data(self, name: str, run: Run) -> None:
         """What a silo looks at before it joins; tests replace it."""

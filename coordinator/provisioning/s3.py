@@ -1,7 +1,7 @@
 """Who may do what in the federation's bucket, as S3 stores are told it: IAM policies, or SeaweedFS identities.
 
 A party writes and deletes under its own prefix, reads and lists the federation's, where everything is sealed, and
-sees nothing of other federations in the bucket. The coordinator besides writes the federation's own folders. One
+sees nothing of other federations in the bucket. The coordinator besides writes the federation's trust. One
 sight remains in the IAM form: S3 has no condition for listing unfinished uploads, so that a party may see the names
 of those in the whole bucket; give each federation a bucket of its own where that matters.
 
@@ -17,7 +17,7 @@ from typing import Any
 
 from services.artifact import check_name
 from services.enrolment import StoreCredentials
-from services.trust import RESERVED_NAMES
+from services.trust import FOLDER, RESERVED_NAMES
 
 
 def new_credentials() -> StoreCredentials:
@@ -35,7 +35,7 @@ def policy(federation: str, party: str, *, bucket: str, coordinator: str) -> dic
         coordinator: which of the parties is the coordinator.
 
     Raises:
-        ValueError: a name is none, or one of the federation's own folders.
+        ValueError: a name is none, or is taken by the federation itself.
     """
     whole, objects = f"arn:aws:s3:::{bucket}", f"arn:aws:s3:::{bucket}/{check_name(federation)}"
     listing = _allow(["ListBucket", "ListBucketVersions"], whole)
@@ -50,7 +50,7 @@ def policy(federation: str, party: str, *, bucket: str, coordinator: str) -> dic
         ),
     ]
     if party == coordinator:
-        statements.append(_allow(["PutObject"], *(f"{objects}/{folder}/*" for folder in sorted(RESERVED_NAMES))))
+        statements.append(_allow(["PutObject"], f"{objects}/{FOLDER}/*"))
     return {"Version": "2012-10-17", "Statement": statements}
 
 
@@ -71,7 +71,7 @@ def seaweed_identities(
     place = f"{bucket}/{check_name(federation)}"
     identities = []
     for name, credentials in sorted(parties.items()):
-        own = [_party(name), *(sorted(RESERVED_NAMES) if name == coordinator else [])]
+        own = [_party(name), *([FOLDER] if name == coordinator else [])]
         identities.append(
             {
                 "name": name,
@@ -84,7 +84,7 @@ def seaweed_identities(
 
 def _party(name: str) -> str:
     if name in RESERVED_NAMES:
-        raise ValueError(f"{name!r} is a folder of the federation, not a party")
+        raise ValueError(f"{name!r} is taken by the federation itself")
     return check_name(name)
 
 

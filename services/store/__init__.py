@@ -1,6 +1,7 @@
 """The port to an S3-like object store: put if absent, get under a limit, stat, list, and purge of one's own.
 
-Objects are immutable. Whoever calls names them by content, so a repeated put is harmless.
+Objects are immutable, and whoever calls names them by content, so that a repeated put is harmless. The one exception
+is a signed pointer to what is newest, which its owner replaces.
 """
 
 from __future__ import annotations
@@ -42,6 +43,13 @@ class ObjectStore(Protocol):
 
         Raises:
             StoreError: the store could not take it; nothing half-written is visible.
+        """
+
+    def replace(self, key: str, content: bytes) -> None:
+        """Store a small object durably in the place of the one that is there; readers see the old one or the new.
+
+        Raises:
+            StoreError: the store could not take it; the old one stays.
         """
 
     def get(self, key: str, target: Path, limit: int) -> None:

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from services.errors import StoreError
-from services.files import TEMPORARY, sync_folder
+from services.files import TEMPORARY, sync_folder, write_atomic
 from services.store import ObjectAbsent, ObjectTooLarge, check_key
 
 _CHUNK = 1 << 20
@@ -58,6 +58,12 @@ class FolderStore:
                 temporary.unlink(missing_ok=True)
             sync_folder(target.parent)
         return True
+
+    def replace(self, key: str, content: bytes) -> None:
+        """See `ObjectStore.replace`."""
+        with _store_errors(f"could not store {key}"):
+            (self.root / check_key(key)).parent.mkdir(parents=True, exist_ok=True)
+            write_atomic(self.root / key, content, mode=0o644)
 
     def get(self, key: str, target: Path, limit: int) -> None:
         """See `ObjectStore.get`."""

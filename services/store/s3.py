@@ -84,6 +84,12 @@ class S3Store:
                     retrying=self._patiently,
                 ).put()
 
+    def replace(self, key: str, content: bytes) -> None:
+        """See `ObjectStore.replace`."""
+        check_key(key)
+        with self._explained(f"could not store {key}"):
+            self._briefly(lambda: self._client.send("PUT", key, body=Body(content, 0, len(content))))
+
     def get(self, key: str, target: Path, limit: int) -> None:
         """See `ObjectStore.get`."""
         check_key(key)

@@ -20,11 +20,13 @@ from typer.main import get_command
 
 import coordinator.cli
 import silo_agent.cli
-from services.keys import load_signing
+from coordinator.trust.draft import Draft
+from coordinator.trust.keyholders import present
+from coordinator.trust.metadata import make_targets, roster_bytes
+from coordinator.trust.repository import Repository
 from services.runs import RunBook
 from services.state import State
 from services.store.folder import FolderStore
-from services.trust import read_roster, roster_key, sign_roster
 from tests import tables
 from tests.programs.federation import HUB, REPOSITORY, Federation, run, until
 
@@ -261,31 +263,31 @@ def test_a_stranger_and_a_member_who_is_not_one_yet_cannot_be_asked_to_a_run(fre
         assert RunBook(state).all() == []
 
 
-def test_a_roster_that_the_store_took_back_is_noticed(fresh: Federation) -> None:
-    fresh.start("east")  # which sees the newest roster
+def test_trust_that_the_store_took_back_is_noticed(fresh: Federation) -> None:
+    timestamp = fresh.folder / "store" / "f" / "trust" / "timestamp.json"
+    old = timestamp.read_bytes()
+    fresh.command(HUB, "renew")
+    fresh.start("east")  # which sees the newest
     fresh.stop("east")
-    newest = max((fresh.folder / "store" / "f" / "roster").iterdir())
-    newest.unlink()
-    refused(fresh.command("east", "check", check=False), 1, "version 2", "version 3", "tell the consortium")
+    timestamp.write_bytes(old)
+    refused(fresh.command("east", "check", check=False), 1, "version", "tell the consortium")
 
 
 def test_an_expired_roster_stops_new_runs_until_it_is_renewed(fresh: Federation) -> None:
     home = fresh.folder / HUB / "state"
-    root = load_signing(home / "root.key")
-    roster = read_roster((home / "roster.json").read_bytes(), root.public)
-    yesterday = datetime.now(UTC) - timedelta(days=1)
-    old = sign_roster(roster.model_copy(update={"version": roster.version + 1, "expires": yesterday}), root)
-    (home / "roster.json").write_bytes(old)
-    store = FolderStore(fresh.folder / "store")
-    store.delete("f/roster/")  # the older ones expired before it
-    store.put(roster_key("f", roster.version + 1), old)
-    refused(fresh.command("east", "check", check=False), 1, "the roster expired", "coordinator renew")
+    repository = Repository(home / "repository", "f", lambda: datetime.now(UTC))
+    roster = repository.roster
+    targets = make_targets(repository.targets.version + 1, roster, datetime.now(UTC) - timedelta(days=1))
+    (key,) = present(fresh.folder / HUB / "keyholders")
+    repository.publish(Draft.make(repository.root, None, targets, roster_bytes(roster)).sign(key))
+    repository.upload(FolderStore(fresh.folder / "store"))
+    refused(fresh.command("east", "check", check=False), 1, "the roster has expired", "coordinator renew")
 
     spec = {"name": "trial", "protocol": "echo", "silos": {"east": {}, "west": {}}, "rows": 1, "deadline": "5m"}
     for name in (HUB, "east", "west"):
-        fresh.start(name, awaited="waits")
+        fresh.start(name, awaited="trust not refreshed")
     path = write(fresh.folder / "run.yaml", spec)
-    refused(fresh.command(HUB, "submit", path, check=False), 4, "roster", "next:")
+    refused(fresh.command(HUB, "submit", path, check=False), 4, "the roster has expired", "next:")
 
     fresh.command(HUB, "renew")
     run = fresh.submit(spec)

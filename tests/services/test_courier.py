@@ -50,13 +50,13 @@ def forge(
         **{
             "federation": FEDERATION, "run": run, "sender": sender, "kind": "echo.greeting",
             "sequence": mine["sequence"] + 1 if mine else 1, "previous": mine["digest"] if mine else None,
-            "created": world.now, "expires": known.deadline, "recipients": (world.identities[to].public.seal.key_id,),
+            "created": world.now, "expires": known.deadline, "recipients": (world.rings[to].public.seal.key_id,),
             "schema_hash": known.spec_hash, "heads": {}, "release": NoData(), **changes,
         }
     )  # fmt: skip
     body = world.folder / secrets.token_hex(8)
-    signer = (by or world.identities[sender]).signing
-    manifest = seal(payload, header, [world.identities[to].public.seal], signer, body)
+    signer = (by or world.rings[sender]).signing
+    manifest = seal(payload, header, [world.rings[to].public.seal], signer, body)
     folder = f"{FEDERATION}/{sender}/{under or run}"
     key = f"{folder}/{digest(manifest)}.manifest"
     if put:
@@ -87,7 +87,7 @@ def test_an_artifact_of_somebody_who_is_not_on_the_roster_is_refused(world: Worl
 
 
 def test_one_member_cannot_speak_as_another(world: World, run: str) -> None:
-    forge(world, run, sender="south", by=world.identities["north"])
+    forge(world, run, sender="south", by=world.rings["north"])
     finish(world, run)
     assert "signature" in world.quarantined(HUB)[0]
 
@@ -259,14 +259,14 @@ def test_one_party_that_the_bus_cannot_reach_holds_nobody_else_up(
 
 
 def test_an_expired_roster_stops_acceptance_and_a_new_one_heals_it(world: World) -> None:
-    world.publish_roster(2, days=0.01)
+    world.publish_roster(days=0.01)
     for parts in world.parts.values():
         parts.trust.refresh()
     run = world.hub.submit(world.spec(deadline="3h"))
     world.pass_time(3600)
     world.settle()
     assert world.phases(run)["north"] == "unknown"
-    world.publish_roster(3)
+    world.publish_roster()
     for party in world.parties.values():
         party.look_again()
         party._paces.clear()

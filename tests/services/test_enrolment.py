@@ -12,6 +12,7 @@ from cryptography import x509
 from coordinator import roster
 from coordinator.credentials import Issuer
 from coordinator.settings import CoordinatorConfig
+from coordinator.trust import keyholders
 from services import certificates
 from services.enrolment import (
     STORE_SECRET,
@@ -23,7 +24,7 @@ from services.enrolment import (
     write_request,
 )  # fmt: skip
 from services.errors import TrustError
-from services.keys import Identity
+from services.keyring import KeyRing
 from services.wiring import BusConfig, StoreConfig
 from silo_agent import enrolment
 from silo_agent.settings import SiloConfig
@@ -37,14 +38,17 @@ class Consortium:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         wire = {"store": StoreConfig(folder=folder / "store"), "bus": BusConfig(sqlite=folder / "bus.sqlite")}
-        self.hub = CoordinatorConfig(federation=FED, name="hub", home=folder / "hub", **wire)
-        self.root = roster.found(self.hub)
+        self.hub = CoordinatorConfig(
+            federation=FED, name="hub", home=folder / "hub", keyholders=folder / "keyholders", **wire
+        )
+        holder = keyholders.make("holder", self.hub.keyholders)
+        self.root = roster.found(self.hub, {holder.name: holder.verify}, 1).fingerprint
         self.silos = {
             name: SiloConfig(federation=FED, name=name, home=folder / name, policy=folder / "policy.yaml", **wire)
             for name in ("north", "south")
         }
         for name, config in self.silos.items():
-            Identity.create(config.home / "keys", name)
+            KeyRing.create(config.home, name)
             enrolment.request(config, self.request(name))
 
     def request(self, name: str) -> Path:
@@ -54,7 +58,7 @@ class Consortium:
         return self.folder / f"{name}.admission"
 
     def admit(self, name: str) -> None:
-        roster.admit(self.hub, roster.read_enrolment(self.hub, self.request(name)), self.admission(name))
+        roster.admit(self.hub, *roster.read_enrolment(self.hub, self.request(name)), self.admission(name))
 
     def home(self, name: str) -> Path:
         return self.silos[name].home
@@ -90,8 +94,7 @@ def test_another_silo_s_admission_is_of_no_use(consortium: Consortium) -> None:
     consortium.admit("north")
     consortium.admit("south")
     found = read_admission(consortium.admission("north").read_bytes())
-    south = Identity.load(consortium.home("south") / "keys")
-    north = Identity.load(consortium.home("north") / "keys")
+    south, north = KeyRing(consortium.home("south")), KeyRing(consortium.home("north"))
     with pytest.raises(TrustError):
         found.open_credentials(south, FED)
     with pytest.raises(TrustError):
@@ -99,19 +102,19 @@ def test_another_silo_s_admission_is_of_no_use(consortium: Consortium) -> None:
     swapped = json.loads(consortium.admission("south").read_bytes())
     swapped["credentials"] = found.credentials
     consortium.admission("south").write_text(json.dumps(swapped))
-    with pytest.raises(TrustError, match="malformed"):
+    with pytest.raises(TrustError, match="not made for the keys of south"):
         enrolment.admit(consortium.silos["south"], consortium.admission("south"), consortium.root)
     assert not (consortium.home("south") / STORE_SECRET).exists()
 
 
 def test_a_certificate_request_in_another_s_name_is_refused(consortium: Consortium) -> None:
     key = certificates.make_key()
-    identity = Identity.load(consortium.home("north") / "keys")
-    write_request(identity, FED, certificates.request(key, "south"), consortium.request("north"))
-    before = roster.members(consortium.hub).version
+    ring = KeyRing(consortium.home("north"))
+    write_request(ring.public, ring.signing, FED, certificates.request(key, "south"), consortium.request("north"))
+    before = roster.repository(consortium.hub).targets.version
     with pytest.raises(TrustError):
         consortium.admit("north")
-    assert roster.members(consortium.hub).version == before
+    assert roster.repository(consortium.hub).targets.version == before
 
 
 def test_admitting_again_hands_out_the_same_credentials_and_touches_nobody_else_s(consortium: Consortium) -> None:
@@ -121,14 +124,14 @@ def test_admitting_again_hands_out_the_same_credentials_and_touches_nobody_else_
     issuer = Issuer(consortium.hub.home, FED)
     kept = {name: (consortium.home(name) / STORE_SECRET).read_text() for name in consortium.silos}
     assert kept == {name: issuer.credentials(name).secret_key for name in consortium.silos}
-    issuer.forget("north")
+    issuer.retire("north")
     assert Issuer(consortium.hub.home, FED).credentials("north").secret_key != kept["north"]
     assert Issuer(consortium.hub.home, FED).credentials("south").secret_key == kept["south"]
 
 
 def test_enrolling_again_keeps_the_key_on_the_wire(consortium: Consortium) -> None:
-    first = read_request(consortium.request("north").read_bytes(), FED)
+    first, _ = read_request(consortium.request("north").read_bytes(), FED)
     enrolment.request(consortium.silos["north"], consortium.request("north"))
-    again = read_request(consortium.request("north").read_bytes(), FED)
+    again, _ = read_request(consortium.request("north").read_bytes(), FED)
     keys = [x509.load_pem_x509_csr(one.certificate_request.encode()).public_key() for one in (first, again)]
     assert keys[0] == keys[1]

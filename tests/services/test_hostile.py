@@ -18,7 +18,6 @@ from services.runs import JOIN, Join, say
 from services.seal import read_manifest
 from services.store import ObjectAbsent
 from services.store.folder import FolderStore
-from services.trust import roster_key
 from tests.services.test_courier import finish, forge
 from tests.world import FEDERATION, HUB, World
 
@@ -92,20 +91,13 @@ def test_litter_under_ones_own_name_does_not_keep_a_party_from_starting(world: W
     world.parts["north"].courier.check_own_past()
 
 
-def test_a_forged_roster_of_any_size_does_not_hide_the_true_one(world: World) -> None:
-    world.store.objects[roster_key(FEDERATION, 9_999_999_999)] = bytes(5 << 20)
-    world.publish_roster(2)
-    world.parts["north"].trust.refresh()
-    assert world.parts["north"].trust.roster.version == 2
-
-
 def test_what_a_member_says_of_a_run_that_nobody_offered_is_not_kept(world: World, run: str) -> None:
     north = world.parts["north"]
     north.courier._guard = lambda *_: ""  # a traitor has no policy
     for kind in ("product.table", "echo.greeting"):
         north.courier.send(
             "phantom", kind, Message(kind, b"x" * 1000, NoData()),
-            {"south": world.identities["south"].public.seal, HUB: world.identities[HUB].public.seal},
+            {"south": world.rings["south"].public.seal, HUB: world.rings[HUB].public.seal},
             expires=world.run(HUB, run).deadline,
         )  # fmt: skip
     finish(world, run)
@@ -146,7 +138,7 @@ def test_a_join_made_for_another_specification_is_refused_even_when_it_overtook_
     south = world.parts["south"]
     south.courier.send(
         run, "join", say(JOIN, Join(run_key=south.keys.make(run).hex, spec="0" * 64)),
-        {"north": world.identities["north"].public.seal}, expires=world.run(HUB, run).deadline, schema_hash="0" * 64,
+        {"north": world.rings["north"].public.seal}, expires=world.run(HUB, run).deadline, schema_hash="0" * 64,
     )  # fmt: skip
     world.bus.queues["north"].clear()
     south.courier.deliver()

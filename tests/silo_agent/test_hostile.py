@@ -39,7 +39,7 @@ def offer(world: World, **changes: Any) -> str:
     key = world.parts[HUB].keys.make("trial-crooked")
     world.parts[HUB].courier.send(
         "trial-crooked", "offer", say("run.offer", Offer(spec=text, deadline=deadline, run_key=key)),
-        {name: world.identities[name].public.seal for name in world.silos},
+        {name: world.rings[name].public.seal for name in world.silos},
         expires=world.now + timedelta(hours=1), schema_hash=world.run(HUB, "trial-crooked").spec_hash,
     )  # fmt: skip
     return "trial-crooked"

@@ -45,7 +45,7 @@ def test_a_party_writes_its_own_prefix_and_reads_the_federations(objects: Object
                 north.put(f"{FEDERATION}/south/run-1/y.body", source)
         for forbidden in (
             lambda: north.delete(f"{FEDERATION}/south/"),
-            lambda: north.put(f"{FEDERATION}/roster/0000000001.roster", b"forged"),
+            lambda: north.put(f"{FEDERATION}/trust/1.root.json", b"forged"),
             lambda: north.read("other/south/run-1/x.body", 10),
             lambda: north.stat("other/south/run-1/x.body"),
             lambda: list(north.list("other/")),
@@ -59,7 +59,7 @@ def test_a_party_writes_its_own_prefix_and_reads_the_federations(objects: Object
 
 def test_the_coordinator_writes_the_federations_folders_but_no_silos(objects: Objects) -> None:
     with objects.store("hub") as hub:
-        assert hub.put(f"{FEDERATION}/roster/0000000001.roster", b"roster") is True
+        assert hub.put(f"{FEDERATION}/trust/1.root.json", b"root") is True
         assert hub.put(f"{FEDERATION}/hub/run-1/x.body", b"sealed") is True
         with pytest.raises(AccessDenied):
             hub.put(KEY, b"forged")
@@ -79,9 +79,9 @@ def test_the_iam_form_says_the_same_and_always_in_the_same_bytes() -> None:
     }
     assert writes == {
         "north": ["arn:aws:s3:::artifacts/heart/north/*"],
-        "hub": ["arn:aws:s3:::artifacts/heart/hub/*", "arn:aws:s3:::artifacts/heart/roster/*"],
+        "hub": ["arn:aws:s3:::artifacts/heart/hub/*", "arn:aws:s3:::artifacts/heart/trust/*"],
     }
-    for name in ("roster", "../x", "*"):
+    for name in ("trust", "../x", "*"):
         with pytest.raises(ValueError, match=r"name|folder"):
             policy("heart", name, bucket=BUCKET, coordinator="hub")
     assert seaweed_identities("heart", BUCKET, {}, coordinator="hub") == {"identities": []}
@@ -196,7 +196,7 @@ def test_the_probe_finds_a_real_store_sound_and_leaves_one_object(objects: Objec
         for _ in range(2):  # the second time, the object is there already
             found = probe(north, FEDERATION, "north", "south")
             assert (found.conditional, found.foreign_denied, found.outside_denied) == (True, True, True)
-        assert probe(south, FEDERATION, "south", "roster").judge(StorePolicy()) == []
+        assert probe(south, FEDERATION, "south", "trust").judge(StorePolicy()) == []
         assert list(north.list(f"{FEDERATION}/")) == [probe_key(FEDERATION, name) for name in ("north", "south")]
 
 

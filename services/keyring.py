@@ -1,0 +1,118 @@
+"""A party's identities over time: the one it signs with, the next one until the roster names it, and former ones.
+
+Rules:
+- A party signs with its current key until its own trust shows that the roster names the next one, and from then on
+  with that: whoever verifies never meets a key that the keyholders have not signed.
+- What others seal to the next or to a former key can be opened: the next at once, a former one until its grace ends.
+  Then its private half is destroyed; the public half stays, to tell one's own past from a stranger's litter.
+- Each change is one rename of a folder: a crash leaves the old order or the new one, or a gap that `load` closes.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import Self
+
+from services.errors import TrustError
+from services.files import sync_folder
+from services.keyfile import read_public
+from services.keys import Identity, PublicIdentity, SealingKey, SigningKey, VerifyKey, destroy, load_sealing
+from services.trust import Roster
+
+KEYS, NEXT, FORMER = "keys", "keys-next", "keys-former"
+
+
+class KeyRing:
+    """The identities in a party's private folder.
+
+    Args:
+        home: the party's private folder.
+
+    Raises:
+        TrustError: there are no keys, or a file is damaged.
+    """
+
+    def __init__(self, home: Path) -> None:
+        self._home = home
+        if not (home / KEYS).exists() and (home / NEXT).exists() and (home / FORMER).exists():
+            self._move(home / NEXT, home / KEYS)  # a crash came between the two renames of `turn`
+        self._current = Identity.load(home / KEYS)
+        self._next = Identity.load(home / NEXT) if (home / NEXT).exists() else None
+        if self._next and self._next.name != self.name:
+            raise TrustError(f"the keys in {home / NEXT} are another party's", fix="remove that folder")
+
+    @classmethod
+    def create(cls, home: Path, name: str) -> Self:
+        """Draw a party's first identity.
+
+        Raises:
+            TrustError: there are keys already.
+        """
+        Identity.create(home / KEYS, name)
+        return cls(home)
+
+    @property
+    def name(self) -> str:
+        """The party's name."""
+        return self._current.name
+
+    @property
+    def public(self) -> PublicIdentity:
+        """What the party shows of itself."""
+        return self._current.public
+
+    @property
+    def signing(self) -> SigningKey:
+        """The key that it signs with."""
+        return self._current.signing
+
+    @property
+    def current(self) -> Identity:
+        """The identity that the roster names, or is to name first."""
+        return self._current
+
+    @property
+    def next(self) -> Identity | None:
+        """The identity that waits for the roster to name it."""
+        return self._next
+
+    @property
+    def openers(self) -> tuple[SealingKey, ...]:
+        """Every long-lived key that others may have sealed to."""
+        later = (self._next.sealing,) if self._next else ()
+        former = tuple(load_sealing(path) for path in sorted(self._home.glob(f"{FORMER}/*/sealing.key")))
+        return (self._current.sealing, *later, *former)
+
+    @property
+    def signed_with(self) -> tuple[VerifyKey, ...]:
+        """Every key that this party has ever signed with."""
+        former = (read_public(path, PublicIdentity) for path in sorted(self._home.glob(f"{FORMER}/*/identity.json")))
+        return (self.public.verify, *(one.verify for one in former))
+
+    def draw_next(self) -> Identity:
+        """The identity to change to, drawn now unless it was before."""
+        if self._next is None:
+            self._next = Identity.create(self._home / NEXT, self.name)
+        return self._next
+
+    def follow(self, roster: Roster, now: datetime) -> bool:
+        """Do what the roster says of this party's keys; returns whether it now signs with the next one."""
+        for folder in self._home.glob(f"{FORMER}/*"):
+            verify = read_public(folder / "identity.json", PublicIdentity).verify
+            destroy(folder / "signing.key")  # nothing is signed with it again
+            if not any(one.verify == verify and now <= one.until for one in roster.former.get(self.name, ())):
+                destroy(folder / "sealing.key")
+        if self._next is None or roster.members.get(self.name) != self._next.public:
+            return False
+        (self._home / FORMER).mkdir(mode=0o700, exist_ok=True)
+        self._move(self._home / KEYS, self._home / FORMER / self.public.verify.key_id[:16])
+        self._move(self._home / NEXT, self._home / KEYS)
+        self._current, self._next = self._next, None
+        return True
+
+    @staticmethod
+    def _move(source: Path, target: Path) -> None:
+        source.rename(target)
+        sync_folder(target.parent)
+        sync_folder(source.parent)

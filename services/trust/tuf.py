@@ -1,0 +1,341 @@
+"""`Trust` by python-tuf: fetches the federation's metadata from the object store and believes what leads to the root.
+
+python-tuf is the state machine: it verifies signatures and thresholds, and refuses what is older, expired, mixed, or
+signed for another's path. This module gives it the store to fetch from and the party's clock, and remembers what was
+believed, so that a party starts without the store and knows how stale its trust is.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import cast
+
+import structlog
+from pydantic import ValidationError
+from tuf.api.exceptions import DownloadError, DownloadHTTPError, ExpiredMetadataError, RepositoryError
+from tuf.api.metadata import Metadata, Root, Targets
+from tuf.api.serialization import DeserializationError
+from tuf.ngclient import FetcherInterface, Updater, UpdaterConfig
+
+from services.artifact import canonical_json, parse_json
+from services.errors import InvalidArtifact, SilokitError, StoreError, TrustError
+from services.files import private_folder, write_atomic
+from services.keys import PublicIdentity, VerifyKey, fingerprint
+from services.store import ObjectAbsent, ObjectStore, ObjectTooLarge
+from services.trust import FOLDER, MAX_ROSTER_BYTES, ROSTER, SKEW, Belief, Found, Roster
+
+PINNED, BELIEVED = "pinned.root.json", "believed.json"
+_LIMIT = UpdaterConfig().targets_max_length  # the longest of all metadata; each role's own limit holds besides
+_log = structlog.get_logger()
+News = Callable[[Belief | None, Belief], None]
+
+
+def read_root(data: bytes) -> Metadata[Root]:
+    """A root that its own keys have signed.
+
+    Raises:
+        TrustError: it is malformed, or signed by too few of the keys that it names.
+    """
+    try:
+        found: Metadata[Root] = Metadata[Root].from_bytes(data)
+        if isinstance(found.signed, Root):
+            found.signed.verify_delegate(Root.type, found.signed_bytes, found.signatures)
+            return found
+    except (RepositoryError, DeserializationError):
+        pass
+    raise TrustError("the root is not what its keyholders signed", fix="ask the consortium to send it again")
+
+
+def root_fingerprint(data: bytes) -> str:
+    """The root as people read it to each other over the telephone: its keys, thresholds, version and end.
+
+    Raises:
+        TrustError: as `read_root`.
+    """
+    return fingerprint(read_root(data).signed_bytes)
+
+
+def pin(folder: Path, data: bytes) -> None:
+    """Pin a root for life; its successors are believed by the signatures of both.
+
+    Raises:
+        TrustError: it does not hold, or another root was pinned before.
+    """
+    shown, path = root_fingerprint(data), private_folder(folder) / PINNED
+    if path.exists() and root_fingerprint(path.read_bytes()) != shown:
+        if any(root_fingerprint(old.read_bytes()) == shown for old in (folder / "metadata" / "root_history").glob("*")):
+            return  # a successor, which this party knows already
+        raise TrustError(
+            "another root is pinned already",
+            fix=f"if the consortium was really founded anew, move {folder} away and enrol again",
+            kept="the pinned root stays in force",
+        )
+    write_atomic(path, data)
+
+
+def pinned(folder: Path) -> bytes:
+    """The pinned root.
+
+    Raises:
+        TrustError: the party has not been admitted yet.
+    """
+    try:
+        return (folder / PINNED).read_bytes()
+    except OSError:
+        raise TrustError(
+            "this party has not been admitted to a federation yet",
+            fix="send the enrolment request, then run `enroll --admission FILE`",
+        ) from None
+
+
+class StoreFetcher(FetcherInterface):
+    """Lets python-tuf read the repository's folder in an object store."""
+
+    def __init__(self, store: ObjectStore, federation: str) -> None:
+        self._store = store
+        self._prefix = f"{federation}/{FOLDER}"
+
+    def _fetch(self, url: str) -> Iterator[bytes]:
+        try:
+            return iter([self._store.read(f"{self._prefix}/{url.lstrip('/')}", _LIMIT)])
+        except ObjectAbsent as error:
+            raise DownloadHTTPError(error.what, 404) from error
+        except ObjectTooLarge as error:
+            raise DownloadError(error.what) from error
+
+
+class _Updater(Updater):
+    """An updater that goes by the party's clock, which may be a little off."""
+
+    def __init__(self, folder: Path, root: bytes, fetcher: StoreFetcher, now: datetime) -> None:
+        super().__init__(
+            metadata_dir=str(folder / "metadata"), metadata_base_url="/", target_dir=str(folder / "targets"),
+            target_base_url="/targets/", fetcher=fetcher, bootstrap=root,
+        )  # fmt: skip
+        self._trusted_set.reference_time = now - SKEW
+
+    @property
+    def ends(self) -> dict[str, datetime]:
+        """When each top-level role's metadata expires."""
+        roles = {role: self._trusted_set[role] for role in ("root", "timestamp", "snapshot", "targets")}
+        return {role: signed.expires.replace(tzinfo=UTC) for role, signed in roles.items()}
+
+    @property
+    def version(self) -> int:
+        """The version of the targets."""
+        return int(cast(Targets, self._trusted_set[Targets.type]).version)
+
+
+class TufTrust:
+    """See `Trust`; safe for several threads.
+
+    Args:
+        federation: whose members.
+        folder: private; holds the pinned root, and what was believed last.
+        store: where the repository lies.
+        clock: the present.
+        news: called after every look with the belief before it and the belief now.
+
+    Raises:
+        TrustError: no root is pinned, or what lies in the folder is damaged.
+    """
+
+    def __init__(
+        self,
+        federation: str,
+        folder: Path,
+        store: ObjectStore,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        news: News = lambda _before, _now: None,
+    ) -> None:
+        self.folder = folder
+        self._federation = federation
+        self._store = store
+        self._clock = clock
+        self._news = news
+        self._root = pinned(folder)
+        self._belief = _remembered(folder)
+        self._looked: datetime | None = None
+        self._trouble = ""
+        self._looking = threading.Lock()
+
+    @property
+    def belief(self) -> Belief:
+        """What is believed.
+
+        Raises:
+            TrustError: nothing yet, or nothing any more.
+        """
+        if self._belief is None:
+            raise TrustError(
+                "no roster of the federation is known yet" + (f": {self._trouble}" if self._trouble else ""),
+                fix="the coordinator must run and reach the store; check that the store is the federation's",
+            )
+        if self._clock() - SKEW > self._belief.fresh_until:
+            raise TrustError(
+                f"the trust is stale since {self._belief.fresh_until:%Y-%m-%d %H:%M} UTC"
+                + (f": {self._trouble}" if self._trouble else ""),
+                fix="the coordinator must run and reach the store; check this machine's clock too",
+                kept="local work goes on; nothing is joined or accepted until then",
+            )
+        return self._belief
+
+    @property
+    def roster(self) -> Roster:
+        """See `Trust.roster`."""
+        return self.belief.roster
+
+    @property
+    def coordinator(self) -> str:
+        """See `Trust.coordinator`."""
+        return self.roster.coordinator
+
+    def member(self, name: str) -> PublicIdentity:
+        """See `Trust.member`."""
+        found = self.roster.members.get(name)
+        if found is None:
+            raise TrustError(f"{name} is not a member of {self._federation}", fix="ask the consortium to admit it")
+        return found
+
+    def verified(self, sender: str, noticed: datetime, check: Callable[[VerifyKey], Found]) -> Found:
+        """See `Trust.verified`."""
+        try:
+            return self._under_its_keys(sender, check)
+        except InvalidArtifact:
+            if self._looked is not None and self._looked > noticed:
+                raise
+            self.look()
+            return self._under_its_keys(sender, check)
+
+    def _under_its_keys(self, sender: str, check: Callable[[VerifyKey], Found]) -> Found:
+        roster = self.roster
+        if sender not in roster.members:
+            raise InvalidArtifact("the sender is not a member of the federation")
+        now = self._clock()
+        for former in roster.former.get(sender, ()):
+            if now <= former.until:
+                try:
+                    return check(former.verify)
+                except InvalidArtifact:
+                    continue
+        return check(roster.members[sender].verify)
+
+    def refresh(self) -> None:
+        """See `Trust.refresh`."""
+        try:
+            self.look()
+        except SilokitError as error:
+            if error.what != self._trouble:  # once, and again when it is another
+                _log.warning("trust not refreshed", reason=error.what)
+            self._trouble = error.what
+
+    def look(self) -> Belief:
+        """Fetch what is newest.
+
+        Raises:
+            TrustError: what the store shows is not what the root leads to; the belief stays as it is.
+            StoreError: the store does not answer.
+        """
+        with self._looking:
+            began = self._clock()
+            try:
+                updater = _Updater(self.folder, self._root, StoreFetcher(self._store, self._federation), began)
+                updater.refresh()
+                roster = _parse(self._read(updater, ROSTER, MAX_ROSTER_BYTES))
+            except DownloadError as error:
+                raise _not_had(error) from error
+            except (RepositoryError, DeserializationError) as error:
+                raise _refused(error) from error
+            if roster.federation != self._federation:
+                raise TrustError(f"the roster is of another federation, {roster.federation}")
+            ends, version = updater.ends, updater.version
+            believed = Belief(
+                roster=roster, version=version, expires=ends["targets"], root_expires=ends["root"],
+                fresh_until=min(ends.values()),
+            )  # fmt: skip
+            before, self._belief = self._belief, believed
+            self._looked, self._trouble = began, ""
+            if before != believed:
+                write_atomic(self.folder / BELIEVED, canonical_json(believed.model_dump(mode="json")))
+        self._news(before, believed)
+        return believed
+
+    def target(self, name: str, limit: int) -> bytes | None:
+        """A published target's bytes by its name, for example `north/generator.json`; None when there is none.
+
+        Raises:
+            TrustError, StoreError: as `look`.
+        """
+        with self._looking:
+            try:
+                updater = _Updater(self.folder, self._root, StoreFetcher(self._store, self._federation), self._clock())
+                return self._read(updater, name, limit)
+            except DownloadError as error:
+                raise _not_had(error) from error
+            except (RepositoryError, DeserializationError) as error:
+                raise _refused(error) from error
+
+    @staticmethod
+    def _read(updater: _Updater, name: str, limit: int) -> bytes | None:
+        found = updater.get_targetinfo(name)
+        if found is None:
+            return None
+        if found.length > limit:
+            raise TrustError(f"the target {name} is longer than {limit} bytes", fix="tell the member that signs it")
+        private_folder(Path(cast(str, updater.target_dir)))
+        return Path(updater.find_cached_target(found) or updater.download_target(found)).read_bytes()
+
+
+def _parse(data: bytes | None) -> Roster:
+    if data is None:
+        raise TrustError("the keyholders have signed no roster", fix="tell the consortium")
+    try:
+        return Roster.model_validate(parse_json(data, MAX_ROSTER_BYTES))
+    except (InvalidArtifact, ValidationError) as error:
+        raise TrustError("the roster that the keyholders signed is malformed", fix="tell the consortium") from error
+
+
+def _remembered(folder: Path) -> Belief | None:
+    try:
+        return Belief.model_validate(parse_json((folder / BELIEVED).read_bytes(), _LIMIT))
+    except FileNotFoundError:
+        return None
+    except (InvalidArtifact, ValidationError) as error:
+        raise TrustError(f"{folder / BELIEVED} is damaged", fix="remove it: it is fetched again") from error
+
+
+def _refused(error: Exception) -> TrustError:
+    if isinstance(error, ExpiredMetadataError) and any(role in str(error) for role in ("root", "targets")):
+        return TrustError(
+            f"the roster has expired ({error})",
+            fix="the consortium must have it signed anew: `coordinator renew`",
+            kept="local work goes on; nothing is joined or accepted until then",
+        )
+    if isinstance(error, ExpiredMetadataError):
+        return TrustError(
+            f"nothing fresh lies in the store ({error})",
+            fix="the coordinator must run and reach the store; check this machine's clock too",
+            kept="local work goes on; nothing is joined or accepted until then",
+        )
+    return TrustError(
+        f"the store's trust metadata is refused: {error}",
+        fix="if this lasts, somebody may be tampering with the store: tell the consortium",
+        kept="what was believed before stays in force until it expires",
+    )
+
+
+def _not_had(error: DownloadError) -> SilokitError:
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ObjectTooLarge):
+            return _refused(error)
+        if isinstance(cause, StoreError) and not isinstance(cause, ObjectAbsent):
+            return cause
+        cause = cause.__cause__
+    return TrustError(
+        f"the store lacks trust metadata ({error})",
+        fix="the coordinator must run and reach the store; check that the store is the federation's",
+    )
