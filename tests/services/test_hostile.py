@@ -53,7 +53,7 @@ def test_an_object_that_the_store_cannot_deliver_holds_nothing_else_up(
     stuck = f"{FEDERATION}/north/{run}/{'0' * 64}.manifest"
     world.store.objects[stuck] = b""
     for name in world.parts:
-        world.parts[name].courier._note(stuck)
+        world.parts[name].courier.incoming._note(stuck)
     read = world.store.read
 
     def refuse(key: str, limit: int) -> bytes:
@@ -101,7 +101,7 @@ def test_a_forged_roster_of_any_size_does_not_hide_the_true_one(world: World) ->
 
 def test_what_a_member_says_of_a_run_that_nobody_offered_is_not_kept(world: World, run: str) -> None:
     north = world.parts["north"]
-    north.courier._guard = lambda *_: ""  # a traitor has no policy
+    north.courier.outgoing._guard = lambda *_: ""  # a traitor has no policy
     for kind in ("product.table", "echo.greeting"):
         north.courier.send(
             "phantom", kind, Message(kind, b"x" * 1000, NoData()),
@@ -132,7 +132,7 @@ def test_two_late_artifacts_never_share_a_file(world: World) -> None:
             sequence = 1
 
         Header.run, Header.sender = run, sender  # type: ignore[attr-defined]
-        return world.parts["north"].courier._path(Header)  # type: ignore[arg-type]
+        return world.parts["north"].courier.incoming._path(Header)  # type: ignore[arg-type]
 
     assert path("trial-east", "clinic") != path("trial", "east-clinic")
 
