@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -21,22 +20,6 @@ from services.store.folder import FolderStore
 from services.trust import roster_key
 from tests.services.test_courier import finish, forge
 from tests.world import FEDERATION, HUB, World
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    world = World(tmp_path)
-    yield world
-    world.close()
-
-
-@pytest.fixture
-def run(world: World) -> str:
-    """A run in which everybody has joined and the silos' greetings are on their way."""
-    run = world.submit()
-    while set(world.phases(run).values()) != {"running"}:
-        world.turn()
-    return run
 
 
 @pytest.mark.parametrize("sender", ["-north", "north-", "n" * 200])
