@@ -16,7 +16,8 @@ from coordinator.trust import keyholders
 from coordinator.trust.kept import KeptTrust
 from coordinator.trust_cli import app as trust_app
 from coordinator.trust_cli import tell
-from services import audit, board
+from services import board
+from services.audit import audit_commands
 from services.command import (
     JsonOption,
     LogForm,
@@ -44,10 +45,9 @@ app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
     help="The consortium's program: it keeps the roster, offers runs, and trains what no silo may train alone.",
 )  # fmt: skip
-audit_app = typer.Typer(no_args_is_help=True, help="Read and check the audit log.")
-app.add_typer(audit_app, name="audit")
 app.add_typer(trust_app)
 _DEFAULT = Path(CONFIG_FILE)
+app.add_typer(audit_commands(ConfigOption, _DEFAULT, lambda path: load(path).home), name="audit")
 
 
 @app.command()
@@ -149,23 +149,6 @@ def cancel(run: RunArgument, config: ConfigOption = _DEFAULT) -> None:
 def purge(run: RunArgument, config: ConfigOption = _DEFAULT) -> None:
     """Delete what the coordinator published for a run that has ended, and destroy its run key."""
     typer.echo(ask(load(config).home, "purge", run=run))
-
-
-@audit_app.command("show")
-def audit_show(config: ConfigOption = _DEFAULT, as_json: JsonOption = False) -> None:
-    """Show every decision: what was sealed, received, refused, joined and ended."""
-    records = audit.audit_records(load(config).home)
-    if as_json:
-        print_json(records)
-    else:
-        console.print(audit.audit_table(records))
-
-
-@audit_app.command("verify")
-def audit_verify(config: ConfigOption = _DEFAULT) -> None:
-    """Check, offline, that nobody rewrote the audit log."""
-    count, head = audit.verify_audit(load(config).home)
-    say(f"{count} records, none changed, dropped or moved. Head:\n  {head}")
 
 
 def build(config: CoordinatorConfig) -> Assembly:

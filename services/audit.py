@@ -1,16 +1,45 @@
 """The audit log as people read and check it: who, which artifact, which decision, under which version of the policy."""
+# no `from __future__ import annotations`: typer reads an annotation that is made here
 
-from __future__ import annotations
-
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import typer
 from rich.table import Table
 
 from services.chain import AUDIT, Chain
+from services.command import JsonOption, console, print_json, say
 from services.seal import read_manifest
 from services.state import State
+
+
+def audit_commands(config_option: Any, default: Path, home: Callable[[Path], Path]) -> typer.Typer:
+    """The `audit` commands of a program.
+
+    Args:
+        config_option: the annotated type of the program's `--config`.
+        default: its default.
+        home: finds the state folder that a configuration file names.
+    """
+    app = typer.Typer(no_args_is_help=True, help="Read and check the audit log.")
+
+    @app.command()
+    def show(config: config_option = default, as_json: JsonOption = False) -> None:
+        """Show every decision: what was sealed, received, refused, joined and ended."""
+        records = audit_records(home(config))
+        if as_json:
+            print_json(records)
+        else:
+            console.print(audit_table(records))
+
+    @app.command()
+    def verify(config: config_option = default) -> None:
+        """Check, offline, that nobody rewrote the audit log."""
+        count, head = verify_audit(home(config))
+        say(f"{count} records, none changed, dropped or moved. Head:\n  {head}")
+
+    return app
 
 
 def audit_records(home: Path) -> list[dict[str, Any]]:

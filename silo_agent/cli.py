@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 
 import protocols
-from services import audit, board
+from services import board
+from services.audit import audit_commands
 from services.command import (
     JsonOption,
     LogForm,
@@ -45,9 +46,8 @@ app = typer.Typer(
 )  # fmt: skip
 schema_app = typer.Typer(no_args_is_help=True, help="Work on the public schema of a table.")
 app.add_typer(schema_app, name="schema")
-audit_app = typer.Typer(no_args_is_help=True, help="Read and check the audit log.")
-app.add_typer(audit_app, name="audit")
 _DEFAULT = Path(CONFIG_FILE)
+app.add_typer(audit_commands(ConfigOption, _DEFAULT, lambda path: load(path).home), name="audit")
 FileOption = Annotated[Path, typer.Option(exists=True, dir_okay=False, readable=True)]
 
 
@@ -235,23 +235,6 @@ def draft(file: Annotated[Path, typer.Argument(help="A CSV or Parquet table.")])
     from protocols.learning.draft import draft_columns  # noqa: PLC0415 - pandas only when reading a table
 
     typer.echo(draft_columns(file), nl=False)
-
-
-@audit_app.command("show")
-def audit_show(config: ConfigOption = _DEFAULT, as_json: JsonOption = False) -> None:
-    """Show every decision: what was sealed, received, refused, joined and ended."""
-    records = audit.audit_records(load(config).home)
-    if as_json:
-        print_json(records)
-    else:
-        console.print(audit.audit_table(records))
-
-
-@audit_app.command("verify")
-def audit_verify(config: ConfigOption = _DEFAULT) -> None:
-    """Check, offline, that nobody rewrote the audit log."""
-    count, head = audit.verify_audit(load(config).home)
-    say(f"{count} records, none changed, dropped or moved. Head:\n  {head}")
 
 
 def build(config: SiloConfig) -> Assembly:

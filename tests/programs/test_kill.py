@@ -17,17 +17,17 @@ from tests.programs.federation import HUB, Federation, until
 
 EITHER = [
     # leaving
-    "services.courier:seal:before:1",
+    "services.courier.outgoing:seal:before:1",
     "services.state:State.finish:after:1",  # inside the transaction that fills the outbox
-    "services.courier:Courier.send:after:1",
+    "services.courier.outgoing:Outgoing.send:after:1",
     "services.store.folder:FolderStore.put:after:1",  # between body and manifest
     "services.store.folder:FolderStore.put:after:2",  # between manifest and notice
     "services.bus.sqlite:SqliteBus.announce:after:1",  # between notice and "sent"
     # arriving
     "services.bus.sqlite:SqliteBus.acknowledge:before:1",  # written down, not acknowledged
     "services.store.folder:FolderStore.get:after:1",  # fetched, not opened
-    "services.courier:open_sealed:after:1",  # opened, not recorded
-    "services.courier:Courier._record:after:1",
+    "services.courier.incoming:open_sealed:after:1",  # opened, not recorded
+    "services.courier.incoming:Incoming._record:after:1",
     # a run's life
     "services.runs:RunBook.admit:after:2",
     "services.runs:RunBook.move:before:1",
@@ -40,8 +40,8 @@ EITHER = [
 ]
 SILO = [
     "services.runs:save_private:after:1",  # the run key is made, nobody has it
-    "services.courier:seal:after:1",
-    "services.courier:Courier.send:after:2",
+    "services.courier.outgoing:seal:after:1",
+    "services.courier.outgoing:Outgoing.send:after:2",
     "services.store.folder:FolderStore.put:before:1",
     "services.store.folder:FolderStore.read:after:1",
     "services.bus.sqlite:SqliteBus.acknowledge:after:1",
@@ -126,7 +126,7 @@ def test_a_party_that_is_killed_and_started_again_finishes_the_run(
         assert rows(federation, name, "SELECT * FROM quarantine") == []
 
 
-@pytest.mark.parametrize("where", ["services.files:os.fsync:full:4", "services.courier:seal:full:1"])
+@pytest.mark.parametrize("where", ["services.files:os.fsync:full:4", "services.courier.outgoing:seal:full:1"])
 def test_a_party_whose_disk_is_full_waits_and_goes_on(federation: Federation, where: str) -> None:
     federation.stop("east")
     federation.start("east", fault=where)

@@ -61,7 +61,7 @@ def test_a_coordinator_killed_in_the_middle_of_the_diffusion_goes_on_from_its_ch
 
 def test_a_silo_killed_after_sealing_its_codes_fits_no_second_autoencoder(federation: Federation) -> None:
     federation.stop("south")
-    federation.start("south", fault="services.courier:Courier.send:after:3")  # join, pseudonyms, codes
+    federation.start("south", fault="services.courier.outgoing:Outgoing.send:after:3")  # join, pseudonyms, codes
     run = federation.submit(tables.spec(training={"steps": 20, "batch": 32}))
     process = federation.processes["south"]
     until("south dies", lambda: process.poll() is not None, 120)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -19,22 +18,6 @@ from services.seal import read_manifest, seal
 from services.state import State
 from services.trust import sealing_keys
 from tests.world import FEDERATION, HUB, World
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    world = World(tmp_path)
-    yield world
-    world.close()
-
-
-@pytest.fixture
-def run(world: World) -> str:
-    """A run in which everybody has joined and the silos' greetings are on their way."""
-    run = world.submit()
-    while set(world.phases(run).values()) != {"running"}:
-        world.turn()
-    return run
 
 
 def forge(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +12,6 @@ from services.keys import SealingKey, save_private
 from services.runs import RunKeys, UnknownRun
 from tests.echo import silo as echo_silo
 from tests.world import World
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    world = World(tmp_path)
-    yield world
-    world.close()
 
 
 @pytest.fixture
@@ -60,7 +52,7 @@ def test_a_cancel_that_arrives_just_before_work_begins_stops_it(
     world.settle()
     while world.run("north", run).phase != "running":
         north.exchange()
-        north.host._do_control(north.desk)
+        north.host._reception.attend(north.desk)
         world.silo("north").tick()
     world.hub.cancel(run)
     world.settle()
@@ -73,14 +65,14 @@ def test_a_cancel_that_arrives_just_before_work_begins_stops_it(
         raise AssertionError("a cancelled run trained on")
 
     monkeypatch.setattr(echo_silo.Silo, "_greet", greet)
-    real = north.host._do_control
+    real = north.host._reception.attend
 
     def overtaken(desk: Any) -> bool:
         done = real(desk)
         north.exchange()  # the cancel comes in between the two looks
         return done
 
-    monkeypatch.setattr(north.host, "_do_control", overtaken)
+    monkeypatch.setattr(north.host._reception, "attend", overtaken)
     north.host.work_once(north.desk)
     assert not worked
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -22,22 +21,6 @@ from tests.services.test_courier import finish, forge
 from tests.world import FEDERATION, HUB, World
 
 
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    world = World(tmp_path)
-    yield world
-    world.close()
-
-
-@pytest.fixture
-def run(world: World) -> str:
-    """A run in which everybody has joined and the silos' greetings are on their way."""
-    run = world.submit()
-    while set(world.phases(run).values()) != {"running"}:
-        world.turn()
-    return run
-
-
 @pytest.mark.parametrize("sender", ["-north", "north-", "n" * 200])
 def test_a_notice_of_a_name_that_cannot_be_wedges_nobody(world: World, run: str, sender: str) -> None:
     for name in world.parts:
@@ -52,7 +35,7 @@ def test_an_object_that_the_store_cannot_deliver_holds_nothing_else_up(
     stuck = f"{FEDERATION}/north/{run}/{'0' * 64}.manifest"
     world.store.objects[stuck] = b""
     for name in world.parts:
-        world.parts[name].courier._note(stuck)
+        world.parts[name].courier.incoming._note(stuck)
     read = world.store.read
 
     def refuse(key: str, limit: int) -> bytes:
@@ -93,7 +76,7 @@ def test_litter_under_ones_own_name_does_not_keep_a_party_from_starting(world: W
 
 def test_what_a_member_says_of_a_run_that_nobody_offered_is_not_kept(world: World, run: str) -> None:
     north = world.parts["north"]
-    north.courier._guard = lambda *_: ""  # a traitor has no policy
+    north.courier.outgoing._guard = lambda *_: ""  # a traitor has no policy
     for kind in ("product.table", "echo.greeting"):
         north.courier.send(
             "phantom", kind, Message(kind, b"x" * 1000, NoData()),
@@ -124,7 +107,7 @@ def test_two_late_artifacts_never_share_a_file(world: World) -> None:
             sequence = 1
 
         Header.run, Header.sender = run, sender  # type: ignore[attr-defined]
-        return world.parts["north"].courier._path(Header)  # type: ignore[arg-type]
+        return world.parts["north"].courier.incoming._path(Header)  # type: ignore[arg-type]
 
     assert path("trial-east", "clinic") != path("trial", "east-clinic")
 

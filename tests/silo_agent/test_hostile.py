@@ -99,14 +99,14 @@ def test_what_holds_one_run_up_is_said_once_and_holds_up_no_other(
 ) -> None:
     bad = world.submit()
     parts = world.parts["north"]
-    guard = parts.courier._guard
+    guard = parts.courier.outgoing._guard
 
     def broken(run: str, *rest: Any) -> str:
         if run == bad:
             raise ConfigError("policy.yaml is not valid YAML")
         return guard(run, *rest)
 
-    monkeypatch.setattr(parts.courier, "_guard", broken)
+    monkeypatch.setattr(parts.courier.outgoing, "_guard", broken)
     with capture_logs() as logs:
         world.settle()
         for _ in range(10):

@@ -1,0 +1,53 @@
+"""What both halves of the courier stand on: the ports, and the words that say what of a run still counts."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from services.artifact import Header
+from services.bus import EventBus
+from services.contract import Message
+from services.errors import InvalidArtifact, SilokitError
+from services.keyring import KeyRing
+from services.state import LIVE, State
+from services.store import ObjectStore
+from services.trust import Trust
+
+OUTLIVING = ("run.done", "product.")
+"""Kinds that are still taken after their run has ended here."""
+CONTROL = "run."
+"""How the kinds begin that may speak of a run before its offer was read; they are small."""
+_NAME = r"([a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)"
+MANIFEST_KEY = re.compile(rf"{_NAME}/{_NAME}/{_NAME}/([0-9a-f]{{64}})\.manifest")
+"""A manifest's name in the store: federation, sender, run, digest."""
+
+Guard = Callable[[str, Message, Sequence[str]], str]
+"""Called as `guard(run, message, recipients)` before anything is sealed; returns the version of the policy that allows
+it, for the audit log, or raises PolicyRefusal."""
+
+
+class Equivocation(InvalidArtifact):
+    """A sender said two different things in one place of its chain."""
+
+
+class RunOver(SilokitError):
+    """The run ended here while something was made for it: it does not leave."""
+
+
+@dataclass(frozen=True)
+class Door:
+    """What a courier stands between: this party's keys and the federation's store, bus and trust."""
+
+    federation: str
+    ring: KeyRing
+    store: ObjectStore
+    bus: EventBus
+    trust: Trust
+
+
+def is_over(state: State, header: Header) -> bool:
+    """Whether the artifact's run has ended here, and the artifact with it."""
+    run = state.row("SELECT phase FROM runs WHERE run=?", header.run)
+    return run is not None and run["phase"] not in LIVE and not header.kind.startswith(OUTLIVING)

@@ -1,0 +1,237 @@
+"""The receiving half: what arrives is verified, then opened.
+
+In order: a notice or a listing names a manifest; digest, sender, signature; place in the sender's chain; whether it is
+for us, alive, and of a run that goes on; only then the body, under its signed length, decrypted into the run's private
+folder; recorded. Whatever is wrong is quarantined with its reason and the queue goes on. What cannot be judged now
+(the store or the trust is unreachable) waits.
+"""
+
+from __future__ import annotations
+
+import secrets
+import sqlite3
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Literal
+
+import structlog
+
+from services.artifact import MAX_ARTIFACT_BYTES, MAX_MANIFEST_BYTES, Header, digest
+from services.chain import AUDIT, Chain
+from services.courier.door import CONTROL, MANIFEST_KEY, OUTLIVING, Door, Equivocation, is_over
+from services.errors import InvalidArtifact, SilokitError, StoreError
+from services.files import TEMPORARY, private_folder
+from services.keys import SealingKey
+from services.seal import Manifest, open_sealed, verify
+from services.state import State, now_text
+from services.store import ObjectAbsent, ObjectTooLarge
+
+MAX_CONTROL_BYTES = 2 << 20
+_TRIES = 5  # until an object that cannot be had waits for the next listing
+_BATCH = 100  # arrivals judged in one go, the newest first: a flood of litter delays little else
+_log = structlog.get_logger()
+
+Outcome = Literal["accepted", "skipped", "duplicate", "own", "absent", "quarantined"]
+
+
+class Incoming:
+    """Receives one party's artifacts.
+
+    Args:
+        state: the party's state, held for writing.
+        door: keys, store, bus and trust.
+        run_key: returns this party's private key of a run, or None when it does not exist (any more).
+        clock: the present.
+    """
+
+    def __init__(
+        self, state: State, door: Door, run_key: Callable[[str], SealingKey | None], clock: Callable[[], datetime]
+    ) -> None:
+        self._state = state
+        self._door = door
+        self._run_key = run_key
+        self._clock = clock
+        self._audit = Chain(state, AUDIT)
+        self._remove_orphans()
+
+    def hear(self) -> int:
+        """Write the bus's notices into the state file and acknowledge them; returns how many there were.
+
+        Raises:
+            BusError: the bus does not answer.
+        """
+        notices = self._door.bus.consume()
+        for notice in notices:
+            self._note(notice.object)
+            self._door.bus.acknowledge(notice)
+        return len(notices)
+
+    def reconcile(self) -> None:
+        """List the federation's manifests, so that a lost notice changes nothing.
+
+        Raises:
+            StoreError: the store does not answer.
+        """
+        for key in self._door.store.list(f"{self._door.federation}/"):
+            if key.endswith(".manifest"):
+                self._note(key)
+                self._state.write("UPDATE arrivals SET outcome=NULL WHERE object=? AND outcome='absent'", key)
+
+    def accept(self) -> int:
+        """Judge arrivals that have no outcome yet; returns how many artifacts were accepted.
+
+        Raises:
+            StoreError, TrustError: cannot be judged now; what was not judged waits.
+        """
+        accepted = 0
+        for row in self._state.rows(
+            "SELECT object, attempts, arrived FROM arrivals WHERE outcome IS NULL "
+            "ORDER BY attempts, arrived DESC, object LIMIT ?",
+            _BATCH,
+        ):
+            outcome = self._judge(row["object"], row["attempts"], datetime.fromisoformat(row["arrived"]))
+            accepted += outcome == "accepted"
+        return accepted
+
+    def _note(self, key: str) -> None:
+        self._state.write(
+            "INSERT OR IGNORE INTO arrivals (object, arrived) VALUES (?,?)", key[:512], now_text(self._clock())
+        )
+
+    def _judge(self, key: str, attempts: int, arrived: datetime) -> Outcome | None:
+        outcome: Outcome
+        try:
+            outcome = self._open(key, arrived)
+        except (InvalidArtifact, ObjectTooLarge) as error:
+            return self._set_aside(key, error.what, alarm=isinstance(error, Equivocation))
+        except StoreError as error:
+            self._state.write("UPDATE arrivals SET attempts=attempts+1 WHERE object=?", key)
+            if attempts + 1 < _TRIES:
+                if isinstance(error, ObjectAbsent):
+                    return None
+                raise
+            outcome = "absent"
+        except (SilokitError, OSError, sqlite3.Error, MemoryError):
+            raise  # it says nothing of the artifact
+        except Exception as error:  # noqa: BLE001 - whatever a stranger's bytes provoke must not end the wire
+            return self._set_aside(key, f"it cannot be judged ({type(error).__name__})")
+        self._state.write("UPDATE arrivals SET outcome=? WHERE object=?", outcome, key)
+        return outcome
+
+    def _set_aside(self, key: str, reason: str, *, alarm: bool = False) -> Outcome:
+        _log.warning("quarantined", object=key, reason=reason, alarm=alarm)
+        with self._state.transaction():
+            self._state.quarantine(key, reason, self._clock(), alarm=alarm)
+            self._audit.append("quarantined", self._clock(), manifest=key, reason=reason, alarm=alarm)
+            self._state.write("UPDATE arrivals SET outcome='quarantined' WHERE object=?", key)
+        return "quarantined"
+
+    def _open(self, key: str, arrived: datetime) -> Outcome:
+        match = MANIFEST_KEY.fullmatch(key)
+        if not match or match[1] != self._door.federation:
+            raise InvalidArtifact("the notice names no manifest of this federation")
+        sender, run, name = match[2], match[3], match[4]
+        if sender == self._door.ring.name:
+            return "own"
+        data = self._door.store.read(key, MAX_MANIFEST_BYTES)
+        if digest(data) != name:
+            raise InvalidArtifact("the manifest is not what its name promises")
+        manifest = self._door.trust.verified(sender, arrived, lambda signer: verify(data, signer))
+        header = manifest.header
+        if (header.federation, header.sender, header.run) != (self._door.federation, sender, run):
+            raise InvalidArtifact("the manifest was signed for another place (federation, sender or run)")
+        if (known := self._place(header, manifest.digest)) is not None:
+            return known
+        return self._take(manifest, f"{self._door.federation}/{sender}/{run}/{manifest.body_sha256}.body")
+
+    def _place(self, header: Header, found: str) -> Outcome | None:
+        """Where the artifact stands in its sender's chain: known already, contradicting it, or new (None)."""
+        chain = {
+            row["sequence"]: row
+            for row in self._state.rows(
+                "SELECT sequence, digest, previous FROM inbox WHERE sender=? AND run=? AND sequence BETWEEN ? AND ?",
+                *(header.sender, header.run, header.sequence - 1, header.sequence + 1),
+            )
+        }
+        if (same := chain.get(header.sequence)) is not None:
+            if same["digest"] == found:
+                return "duplicate"
+            raise Equivocation(f"{header.sender} signed two artifacts as number {header.sequence} of run {header.run}")
+        before, after = chain.get(header.sequence - 1), chain.get(header.sequence + 1)
+        broken = (header.sequence == 1) != (header.previous is None)
+        broken |= before is not None and before["digest"] != header.previous
+        broken |= after is not None and after["previous"] != found
+        if broken:
+            raise Equivocation(f"artifact {header.sequence} of {header.sender} in run {header.run} breaks its chain")
+        if before is None and header.previous is not None:
+            # a gap, mostly something for others: its name is known, so nobody waits for the next listing
+            self._note(f"{header.federation}/{header.sender}/{header.run}/{header.previous}.manifest")
+        return None
+
+    def _take(self, manifest: Manifest, body_key: str) -> Outcome:
+        """Fetch and open what is for us; record its place in the chain whatever becomes of it."""
+        header = manifest.header
+        keys = self._keys_for(header)
+        if not keys or is_over(self._state, header):
+            self._record(manifest, None, "skipped")
+            return "skipped"
+        body = self._state.folder / f"{secrets.token_hex(16)}.incoming"
+        try:
+            self._check_life(manifest)
+            self._door.store.get(body_key, body, manifest.body_length)
+            open_sealed(manifest, body, keys, path := self._path(header))
+        except (InvalidArtifact, ObjectTooLarge):
+            self._record(manifest, None, "refused")
+            raise
+        finally:
+            body.unlink(missing_ok=True)
+        with self._state.transaction():
+            self._record(manifest, path, "ready")
+            self._audit.append(
+                "received", self._clock(), run=header.run, kind=header.kind, sender=header.sender,
+                manifest=manifest.digest, release=header.release.release,
+            )  # fmt: skip
+        _log.info("received", run=header.run, kind=header.kind, sender=header.sender, bytes=manifest.body_length)
+        return "accepted"
+
+    def _check_life(self, manifest: Manifest) -> None:
+        header = manifest.header
+        if not header.live_at(self._clock()):
+            raise InvalidArtifact(
+                f"the artifact lived from {header.created:%Y-%m-%d %H:%M} to {header.expires:%Y-%m-%d %H:%M} UTC, "
+                "which is not now"
+            )
+        run = self._state.row("SELECT spec FROM runs WHERE run=?", header.run)
+        control = header.kind.startswith(CONTROL)
+        if run is None and not control:
+            raise InvalidArtifact("the artifact is of a run that was never offered here")
+        if run and header.schema_hash != digest(run["spec"].encode()):
+            raise InvalidArtifact("the artifact was made for another run specification")
+        if manifest.body_length > (MAX_CONTROL_BYTES if control else MAX_ARTIFACT_BYTES):
+            raise InvalidArtifact(f"the body is too long: {manifest.body_length} bytes of {header.kind}")
+
+    def _keys_for(self, header: Header) -> list[SealingKey]:
+        mine = [*self._door.ring.openers, self._run_key(header.run)]
+        return [key for key in mine if key is not None and key.public.key_id in header.recipients]
+
+    def _record(self, manifest: Manifest, path: Path | None, state: str) -> None:
+        header = manifest.header
+        self._state.write(
+            "INSERT INTO inbox (sender, run, sequence, digest, previous, kind, path, state, received) "
+            "VALUES (?,?,?,?,?,?,?,?,?)",
+            *(header.sender, header.run, header.sequence, manifest.digest, header.previous, header.kind),
+            *(str(path) if path else None, state, now_text(self._clock())),
+        )
+
+    def _path(self, header: Header) -> Path:
+        if header.kind.startswith(OUTLIVING):  # the run's folder may be gone already
+            return private_folder(self._state.folder / "late") / f"{header.run}.{header.sender}.{header.sequence}"
+        return private_folder(self._state.folder / "runs" / header.run / "inbox") / f"{header.sender}-{header.sequence}"
+
+    def _remove_orphans(self) -> None:
+        folder = self._state.folder
+        wanted = {Path(row["path"]) for row in self._state.rows("SELECT path FROM inbox WHERE state='ready'")}
+        for path in [*folder.glob("late/*"), *folder.glob(f"{TEMPORARY}*"), *folder.glob("*.incoming")]:
+            if path not in wanted:
+                path.unlink(missing_ok=True)

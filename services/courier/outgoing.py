@@ -1,0 +1,213 @@
+"""The sending half: what leaves is checked, sealed and recorded before it leaves.
+
+In order: the policy's guard; sealing under the next sequence number; one transaction that finishes the step and fills
+the outbox; body, manifest and notices; marked sent. A crash anywhere repeats only what repeats harmlessly: object
+names are content hashes and a finished step is never computed again.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections.abc import Callable, Mapping
+from datetime import datetime
+
+import structlog
+
+from services.artifact import MAX_MANIFEST_BYTES, Header, digest
+from services.bus import BusError, Notice
+from services.chain import AUDIT, Chain
+from services.contract import Message
+from services.courier.door import CONTROL, MANIFEST_KEY, Door, Guard, RunOver, is_over
+from services.errors import InvalidArtifact, PolicyRefusal, StateError
+from services.files import private_folder
+from services.keys import SealTo, VerifyKey
+from services.seal import read_manifest, seal, verify
+from services.state import State, now_text
+from services.store import ObjectAbsent, ObjectTooLarge
+
+_log = structlog.get_logger()
+
+
+class Outgoing:
+    """Sends one party's artifacts; safe to call from the worker's and the wire's thread.
+
+    Args:
+        state: the party's state, held for writing.
+        door: keys, store, bus and trust.
+        guard: the party's policy.
+        clock: the present.
+    """
+
+    def __init__(self, state: State, door: Door, guard: Guard, clock: Callable[[], datetime]) -> None:
+        self._state = state
+        self._door = door
+        self._guard = guard
+        self._clock = clock
+        self._sending = threading.Lock()
+        self._audit = Chain(state, AUDIT)
+        self._outbox = private_folder(state.folder / "outbox")
+        self._me = door.ring.name
+        self._remove_orphans()
+
+    def send(
+        self,
+        run: str,
+        step: str,
+        message: Message,
+        recipients: Mapping[str, SealTo],
+        *,
+        expires: datetime,
+        seconds: float = 0.0,
+        schema_hash: str | None = None,
+    ) -> None:
+        """Seal a step's message into the outbox; does nothing when the step was finished before.
+
+        Args:
+            run: the run's identifier.
+            step: the step's name, finished by this.
+            message: kind, payload and release.
+            recipients: names and the keys to seal to.
+            expires: the end of the artifact's life.
+            seconds: how long the step took to compute.
+            schema_hash: the hash of the run specification.
+
+        Raises:
+            PolicyRefusal: the guard forbids it; nothing was sealed.
+            RunOver: the run ended here meanwhile; nothing leaves.
+        """
+        with self._sending:
+            if self._state.finished(run, step):
+                return
+            now = self._clock()
+            policy = self._allowed(run, message, sorted(recipients), now)
+            last = self._state.row(
+                "SELECT sequence, digest FROM outbox WHERE run=? ORDER BY sequence DESC LIMIT 1", run
+            )
+            header = Header(
+                federation=self._door.federation,
+                run=run,
+                sender=self._me,
+                kind=message.kind,
+                sequence=last["sequence"] + 1 if last else 1,
+                previous=last["digest"] if last else None,
+                created=now,
+                expires=expires,
+                recipients=tuple(sorted(key.key_id for key in recipients.values())),
+                schema_hash=schema_hash,
+                heads={AUDIT: self._audit.head},
+                release=message.release,
+            )
+            body = self._outbox / f"{secrets.token_hex(16)}.body"
+            manifest = seal(message.payload, header, list(recipients.values()), self._door.ring.signing, body)
+            size = body.stat().st_size
+            try:
+                with self._state.transaction():
+                    self._check_goes_on(header)
+                    self._state.write(
+                        "INSERT INTO outbox VALUES (?,?,?,?,?,?,?,?,?,NULL)",
+                        *(run, header.sequence, digest(manifest), message.kind, " ".join(sorted(recipients))),
+                        *(body.name, size, manifest, now_text(now)),
+                    )
+                    self._state.finish(run, step, now, seconds)
+                    self._audit.append(
+                        "sealed", now, run=run, kind=message.kind, to=sorted(recipients), manifest=digest(manifest),
+                        release=message.release.release, policy=policy,
+                    )  # fmt: skip
+            except BaseException:
+                body.unlink(missing_ok=True)
+                raise
+        _log.info("sealed", run=run, kind=message.kind, to=sorted(recipients), bytes=size)
+
+    def _check_goes_on(self, header: Header) -> None:
+        if not header.kind.startswith(CONTROL) and is_over(self._state, header):
+            raise RunOver(f"run {header.run} ended before its {header.kind} could leave")
+
+    def _allowed(self, run: str, message: Message, to: list[str], now: datetime) -> str:
+        try:
+            return self._guard(run, message, tuple(to))
+        except PolicyRefusal as error:
+            self._audit.append("withheld", now, run=run, kind=message.kind, to=to, reason=error.what)
+            raise
+
+    def deliver(self) -> int:
+        """Put and announce what the outbox holds, oldest first; returns how many artifacts were sent.
+
+        Raises:
+            StoreError: the rest waits in the outbox; call again later.
+            BusError: so does what nobody could be told of; the rest was sent all the same.
+        """
+        trouble: BusError | None = None
+        unsent = self._state.rows("SELECT * FROM outbox WHERE sent IS NULL ORDER BY sealed, run, sequence")
+        for row in unsent:
+            body = self._outbox / row["body"]
+            parsed = read_manifest(row["manifest"])
+            folder = f"{self._door.federation}/{self._me}/{row['run']}"
+            self._door.store.put(f"{folder}/{parsed.body_sha256}.body", body)
+            key = f"{folder}/{row['digest']}.manifest"
+            self._door.store.put(key, row["manifest"])
+            try:
+                for recipient in row["recipients"].split():
+                    self._door.bus.announce(recipient, Notice(key))
+            except BusError as error:  # one party that cannot be reached must not hold up the others
+                trouble = error
+                continue
+            self._state.write(
+                "UPDATE outbox SET sent=? WHERE run=? AND sequence=?",
+                now_text(self._clock()), row["run"], row["sequence"],
+            )  # fmt: skip
+            body.unlink(missing_ok=True)
+            _log.info("sent", run=row["run"], kind=row["kind"], to=row["recipients"].split(), bytes=row["bytes"])
+        if trouble is not None:
+            raise trouble
+        return len(unsent)
+
+    def check_own_past(self) -> None:
+        """Refuse to go on when the store holds artifacts that this identity signed and this state does not know.
+
+        Raises:
+            StateError: the state is an old copy, or two agents share one identity.
+        """
+        known = {row["digest"] for row in self._state.rows("SELECT digest FROM outbox")}
+        for key in self._door.store.list(f"{self._door.federation}/{self._me}/"):
+            match = MANIFEST_KEY.fullmatch(key)
+            if not match or match[4] in known:
+                continue
+            try:
+                data = self._door.store.read(key, MAX_MANIFEST_BYTES)
+            except (ObjectTooLarge, ObjectAbsent):
+                continue
+            if not any(_signed_by(data, one) for one in self._door.ring.signed_with):
+                continue  # a stranger's litter under our prefix is no proof of anything
+            raise StateError(
+                f"the store holds an artifact of run {match[3]} that {self._me} signed and this state does not know",
+                fix="restore the newest state, or stop the other agent that uses these keys and enrol anew",
+                kept="everything: nothing was sent or changed",
+            )
+
+    def purge(self, run: str) -> int:
+        """Delete everything that this party published for a run; returns how many objects there were.
+
+        Raises:
+            StoreError: the store does not answer.
+        """
+        return self._door.store.delete(f"{self._door.federation}/{self._me}/{run}/")
+
+    def owes(self, run: str) -> bool:
+        """Whether something that derives from data was sealed for a run and has not been sent yet."""
+        rows = self._state.rows("SELECT kind FROM outbox WHERE run=? AND sent IS NULL", run)
+        return any(not row["kind"].startswith(CONTROL) for row in rows)
+
+    def _remove_orphans(self) -> None:
+        wanted = {row["body"] for row in self._state.rows("SELECT body FROM outbox WHERE sent IS NULL")}
+        for path in self._outbox.iterdir():
+            if path.name not in wanted:
+                path.unlink(missing_ok=True)
+
+
+def _signed_by(manifest: bytes, key: VerifyKey) -> bool:
+    try:
+        verify(manifest, key)
+    except InvalidArtifact:
+        return False
+    return True
