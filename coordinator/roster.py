@@ -105,7 +105,7 @@ def admit(config: CoordinatorConfig, request: Request, former: VerifyKey | None,
     if known is not None and known != silo and known.verify != former:
         raise TrustError(
             f"{silo.name} is a member already, with other keys",
-            fix="a member changes its keys by `silo-agent enroll --new-keys`; one that lost them must be retired first",
+            fix="a member changes its keys by `silo-agent rotate`; one that lost them must be retired first",
             kept="the roster stays as it is",
         )
     issuer = Issuer(config.home, config.federation)

@@ -38,9 +38,8 @@ class KeyRing:
         if not (home / KEYS).exists() and (home / NEXT).exists() and (home / FORMER).exists():
             self._move(home / NEXT, home / KEYS)  # a crash came between the two renames of `turn`
         self._current = Identity.load(home / KEYS)
-        self._next = Identity.load(home / NEXT) if (home / NEXT).exists() else None
-        if self._next and self._next.name != self.name:
-            raise TrustError(f"the keys in {home / NEXT} are another party's", fix="remove that folder")
+        self._next: Identity | None = None
+        _ = self.next
 
     @classmethod
     def create(cls, home: Path, name: str) -> Self:
@@ -74,13 +73,21 @@ class KeyRing:
 
     @property
     def next(self) -> Identity | None:
-        """The identity that waits for the roster to name it."""
+        """The identity that waits for the roster to name it; a command may have drawn it a moment ago.
+
+        Raises:
+            TrustError: its files are damaged, or another party's.
+        """
+        if self._next is None and (self._home / NEXT).exists():
+            self._next = Identity.load(self._home / NEXT)
+            if self._next.name != self.name:
+                raise TrustError(f"the keys in {self._home / NEXT} are another party's", fix="remove that folder")
         return self._next
 
     @property
     def openers(self) -> tuple[SealingKey, ...]:
         """Every long-lived key that others may have sealed to."""
-        later = (self._next.sealing,) if self._next else ()
+        later = (self.next.sealing,) if self.next else ()
         former = tuple(load_sealing(path) for path in sorted(self._home.glob(f"{FORMER}/*/sealing.key")))
         return (self._current.sealing, *later, *former)
 
@@ -92,9 +99,7 @@ class KeyRing:
 
     def draw_next(self) -> Identity:
         """The identity to change to, drawn now unless it was before."""
-        if self._next is None:
-            self._next = Identity.create(self._home / NEXT, self.name)
-        return self._next
+        return self.next or Identity.create(self._home / NEXT, self.name)
 
     def follow(self, roster: Roster, now: datetime) -> bool:
         """Do what the roster says of this party's keys; returns whether it now signs with the next one."""
@@ -103,12 +108,13 @@ class KeyRing:
             destroy(folder / "signing.key")  # nothing is signed with it again
             if not any(one.verify == verify and now <= one.until for one in roster.former.get(self.name, ())):
                 destroy(folder / "sealing.key")
-        if self._next is None or roster.members.get(self.name) != self._next.public:
+        following = self.next
+        if following is None or roster.members.get(self.name) != following.public:
             return False
         (self._home / FORMER).mkdir(mode=0o700, exist_ok=True)
         self._move(self._home / KEYS, self._home / FORMER / self.public.verify.key_id[:16])
         self._move(self._home / NEXT, self._home / KEYS)
-        self._current, self._next = self._next, None
+        self._current, self._next = following, None
         return True
 
     @staticmethod

@@ -137,7 +137,7 @@ class TufTrust:
         folder: private; holds the pinned root, and what was believed last.
         store: where the repository lies.
         clock: the present.
-        news: called after every look with the belief before it and the belief now.
+        news: called after every look, by one thread at a time, with the belief before it and the belief now.
 
     Raises:
         TrustError: no root is pinned, or what lies in the folder is damaged.
@@ -260,7 +260,7 @@ class TufTrust:
             self._looked, self._trouble = began, ""
             if before != believed:
                 write_atomic(self.folder / BELIEVED, canonical_json(believed.model_dump(mode="json")))
-        self._news(before, believed)
+            self._news(before, believed)
         return believed
 
     def target(self, name: str, limit: int) -> bytes | None:
