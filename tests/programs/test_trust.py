@@ -14,6 +14,7 @@ from services.keyring import KeyRing
 from tests.programs.federation import HUB, Federation, fingerprint, run, until
 
 EVERYBODY = (HUB, "east", "west")
+OFTEN = "services.party:RECONCILE_EVERY:number:1"  # look for news every second
 SPEC = {"name": "trial", "protocol": "echo", "silos": {"east": {}, "west": {}}, "rows": 1, "deadline": "5m"}
 
 
@@ -29,7 +30,7 @@ def federation(folder: Path) -> Iterator[Federation]:
     one = Federation(folder)
     one.found()
     for name in EVERYBODY:
-        one.start(name)
+        one.start(name, OFTEN)
     yield one
     one.close()
 
@@ -100,7 +101,7 @@ def test_a_silo_changes_its_keys_while_a_run_waits_for_another(federation: Feder
     shown = fingerprint(federation.command("east", "rotate", "--out", request).stdout)
     federation.command(HUB, "admit", request, "--fingerprint", shown, "--out", federation.folder / "east-2.admission")
     until("east signs with its new key", lambda: KeyRing(home).public != old)
-    federation.start("west")
+    federation.start("west", OFTEN)
     finish(federation, run_name)
     finish(federation, federation.submit(SPEC))
 
@@ -139,5 +140,5 @@ def test_a_retired_silo_takes_part_in_nothing_and_may_enrol_anew(federation: Fed
     shown = fingerprint(federation.command("west", "enroll", "--out", request).stdout)
     root = fingerprint(federation.command(HUB, "admit", request, "--fingerprint", shown, "--out", admission).stdout)
     federation.command("west", "enroll", "--admission", admission, "--fingerprint", root)
-    federation.start("west")
+    federation.start("west", OFTEN)
     finish(federation, federation.submit(SPEC))
