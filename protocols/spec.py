@@ -26,7 +26,10 @@ def _parse_duration(value: Any) -> timedelta:
     match = _DURATION.fullmatch(str(value).strip())
     if not match:
         raise ValueError("a duration is a whole number followed by s, m, h or d, for example 2h")
-    return timedelta(seconds=int(match[1]) * _SECONDS[match[2]])
+    try:
+        return timedelta(seconds=int(match[1]) * _SECONDS[match[2]])
+    except OverflowError:
+        raise ValueError("a duration of more than a billion days is none") from None
 
 
 Duration = Annotated[

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -53,18 +53,37 @@ def runs_table(runs: Sequence[Run]) -> Table:
     return table
 
 
-def show(console: Console, state: State, name: str, *, as_json: bool, wait: bool) -> Run:
-    """Show one run, after it has ended if `wait`; returns it."""
+def show(
+    console: Console,
+    state: State,
+    name: str,
+    *,
+    as_json: bool,
+    wait: bool,
+    more: Callable[[Run], Mapping[str, Mapping[str, Any]]] = lambda _: {},
+) -> Run:
+    """Show one run, after it has ended if `wait`; returns it.
+
+    Args:
+        console: where to.
+        state: the party's state.
+        name: the run's identifier.
+        as_json: for programs.
+        wait: until the run has ended.
+        more: what the program tells of a run besides; each part becomes a table, and a key of the JSON.
+    """
     book = RunBook(state)
     run = _follow(console, book, name) if wait and not as_json else book.get(name)
     while wait and run.phase in LIVE:
         time.sleep(0.3)
         run = book.get(name)
-    facts = run_facts(state, run)
+    facts, parts = run_facts(state, run), more(run)
     if as_json:
-        console.print_json(data=facts)
+        console.print_json(data={**facts, **parts})
         return run
     console.print(runs_table([run]))
+    for heading, part in parts.items():
+        console.print(_part_table(heading, part))
     steps = Table(box=None, header_style="bold")
     for heading in ("step", "finished", "seconds"):
         steps.add_column(heading, justify="right" if heading == "seconds" else "left")
@@ -77,6 +96,22 @@ def show(console: Console, state: State, name: str, *, as_json: bool, wait: bool
         sent.add_row(artifact["kind"], ", ".join(artifact["to"]), f"{artifact['bytes']:,}")
     console.print(steps, sent)
     return run
+
+
+def _part_table(heading: str, part: Mapping[str, Any]) -> Table:
+    table = Table(box=None, header_style="bold")
+    table.add_column(heading)
+    table.add_column(overflow="fold")
+    for name, about in part.items():
+        table.add_row(_plain(name), _plain(_words(about)))
+    return table
+
+
+def _words(about: Any) -> str:
+    if isinstance(about, Mapping):
+        told = {key: value for key, value in about.items() if value is not None and value is not False}
+        return ", ".join(f"{key} {_words(value)}" for key, value in told.items())
+    return ", ".join(map(str, about)) if isinstance(about, list) else str(about)
 
 
 def _follow(console: Console, book: RunBook, name: str) -> Run:

@@ -1,7 +1,7 @@
 """The program's side of a run's life, and how control messages reach it.
 
-A message over which the desk crashes three times is refused; one that can be judged only later waits, and holds up
-nothing but what its sender said after it.
+A message waits for its run's offer and for nothing else that was sent before it. One over which the desk crashes three
+times is refused; one that can be judged only later waits and holds up no other.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Rules:
 - Control messages (`run.*`, `product.*`) go to the program's desk, everything else to the run's half.
-- Artifacts are handed over in their sender's order; the order among senders is written down before the hand-over,
+- A half is given artifacts in their sender's order; the order among senders is written down before the hand-over,
   and a restarted half is given the same artifacts in the same order.
 - A step that was finished is skipped; a step that leaves something is finished in the transaction that seals it.
 - A half that crashes three times over the same thing fails its run, never its party.

@@ -1,6 +1,8 @@
-"""What was received and waits to be handed over, each sender's artifacts in their order.
+"""What was received and waits to be handed over.
 
-The order among senders is written down before each hand-over: who starts again is given the same artifacts in it.
+A half is given each sender's artifacts in their order; the order among senders is written down before each hand-over,
+so that who starts again is given the same artifacts in it. What is for the desk stands for itself and waits for nothing
+that was sent before: its sender may have withheld or purged that.
 """
 
 from __future__ import annotations
@@ -20,11 +22,11 @@ from services.state import State
 
 _log = structlog.get_logger()
 
+_WAITING = "SELECT * FROM inbox AS i WHERE state IN ('ready', 'handed')"
 _FOR_DESK = "(kind LIKE 'run.%' OR kind LIKE 'product.%')"
-# Rows that may be handed over: nothing of the same sender and run is missing below them.
+# Nothing of the same sender and run is missing below the row.
 _IN_ORDER = """
-SELECT * FROM inbox AS i WHERE state IN ('ready', 'handed') AND sequence =
-  (SELECT count(*) FROM inbox AS j WHERE j.sender=i.sender AND j.run=i.run AND j.sequence <= i.sequence)
+sequence = (SELECT count(*) FROM inbox AS j WHERE j.sender=i.sender AND j.run=i.run AND j.sequence <= i.sequence)
 """
 
 
@@ -43,16 +45,18 @@ class Inbox:
     def endings(self) -> Sequence[Any]:
         """What tells of a run's end and was not read yet."""
         marks = ",".join("?" * len(ENDINGS))
-        return self._state.rows(_IN_ORDER + f"AND kind IN ({marks})", *sorted(ENDINGS))
+        return self._state.rows(f"{_WAITING} AND kind IN ({marks})", *sorted(ENDINGS))
 
     def for_desk(self) -> Sequence[Any]:
         """Control messages to hand over, in the order of their arrival."""
-        return self._state.rows(_IN_ORDER + f"AND {_FOR_DESK} ORDER BY received")
+        return self._state.rows(f"{_WAITING} AND {_FOR_DESK} ORDER BY received")
 
     def for_half(self, run: str) -> Any:
         """What the run's half is handed next; None when there is nothing."""
         return self._state.row(
-            _IN_ORDER + f"AND run=? AND NOT {_FOR_DESK} ORDER BY handed IS NULL, handed, received, sender LIMIT 1", run
+            f"{_WAITING} AND run=? AND NOT {_FOR_DESK} AND {_IN_ORDER}"
+            "ORDER BY handed IS NULL, handed, received, sender LIMIT 1",
+            run,
         )
 
     def handed(self, run: str) -> Sequence[Any]:

@@ -72,6 +72,7 @@ CREATE TABLE quarantine (
 
 Phase = Literal["offered", "queued", "joined", "running", "done", "failed", "declined", "cancelled"]
 LIVE: tuple[Phase, ...] = ("offered", "queued", "joined", "running")
+CALLED_OFF: tuple[Phase, ...] = ("failed", "declined", "cancelled")
 QUARANTINE_ROWS = 10_000
 
 

@@ -92,12 +92,24 @@ class PartyConfig(_Part):
     device: str = Field(default="auto", pattern="^(auto|cpu|cuda(:[0-9]+)?)$", description="where to train")
 
     def located(self, base: Path) -> Self:
-        """The same configuration with every path made absolute from `base`."""
+        """The same configuration with every path made absolute from `base`.
+
+        Raises:
+            ConfigError: what is private lies in the store's folder.
+        """
+        store = base / self.store.folder
+        for key, path in (("home", base / self.home), ("outputs", base / self.outputs)):
+            if path.resolve().is_relative_to(store.resolve()):
+                raise ConfigError(
+                    f"`{key}` ({path}) lies in the store's folder, which every party reads",
+                    fix=f"point `{key}` at a private folder, or `store.folder` at one that holds the store alone",
+                    kept="nothing was written",
+                )
         return self.model_copy(
             update={
                 "home": base / self.home,
                 "outputs": base / self.outputs,
-                "store": StoreConfig(folder=base / self.store.folder),
+                "store": StoreConfig(folder=store),
                 "bus": self.bus.located(base),
             }
         )

@@ -38,6 +38,7 @@ from silo_agent import enrolment
 from silo_agent.checks import check_data, run_checks
 from silo_agent.desk import SiloDesk
 from silo_agent.product import join_tables, table_message
+from silo_agent.request import request
 from silo_agent.settings import CONFIG_FILE, POLICY_TEXT, ConfigOption, SiloConfig, config_text, load, load_policy
 
 app = typer.Typer(
@@ -150,9 +151,12 @@ def status(
     wait: Annotated[bool, typer.Option("--wait", help="Show progress until the run ends.")] = False,
 ) -> None:
     """Show this silo's runs, or one run in full; with --wait, follow it, and fail if it fails."""
-    with State(load(config).home, writer=False) as state:
+    settings = load(config)
+    with State(settings.home, writer=False) as state:
         if run is not None:
-            found = board.show(console, state, run, as_json=as_json, wait=wait)
+            found = board.show(
+                console, state, run, as_json=as_json, wait=wait, more=lambda one: request(one, settings.name)
+            )
             if wait and found.phase != "done":
                 raise RunFailed(f"run {run} is {found.phase}: {found.detail}")
             return

@@ -294,7 +294,7 @@ class World:
                 continue
             for name, party in self.parties.items():
                 if name not in self.asleep:
-                    party._paces.clear()  # whoever waits to try again has waited
+                    party._paces.pop("accept", None)  # whoever could not judge a moment ago tries again
                     party.look_again()
             if not any([self.turn(), self.turn()]):
                 return

@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 MAX_CATEGORIES = 1000
+MAX_STEPS = 2**53
+"""From here on, a float no longer tells a whole number from the next."""
 
 
 class _Column(BaseModel):
@@ -31,6 +33,8 @@ class Number(_Column):
     def _ordered(self) -> Self:
         if self.min >= self.max:
             raise ValueError("min must lie below max")
+        if self.step is not None and max(abs(self.min), abs(self.max)) / self.step > MAX_STEPS:
+            raise ValueError("step is too fine for its bounds: numbers cannot tell its multiples apart")
         if self.step is not None and math.floor(self.max / self.step) < math.ceil(self.min / self.step):
             raise ValueError("no multiple of step lies between min and max: give a finer step")
         return self

@@ -11,7 +11,7 @@ from services.bus import EventBus
 from services.contract import Message
 from services.errors import InvalidArtifact, SilokitError
 from services.keyring import KeyRing
-from services.state import LIVE, State
+from services.state import CALLED_OFF, LIVE, State
 from services.store import ObjectStore
 from services.trust import Trust
 
@@ -49,5 +49,15 @@ class Door:
 
 def is_over(state: State, header: Header) -> bool:
     """Whether the artifact's run has ended here, and the artifact with it."""
-    run = state.row("SELECT phase FROM runs WHERE run=?", header.run)
-    return run is not None and run["phase"] not in LIVE and not header.kind.startswith(OUTLIVING)
+    phase = _phase(state, header.run)
+    return phase is not None and phase not in LIVE and not header.kind.startswith(OUTLIVING)
+
+
+def called_off(state: State, run: str) -> bool:
+    """Whether the run ended here without its result."""
+    return _phase(state, run) in CALLED_OFF
+
+
+def _phase(state: State, run: str) -> str | None:
+    found = state.row("SELECT phase FROM runs WHERE run=?", run)
+    return found["phase"] if found else None

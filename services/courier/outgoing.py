@@ -3,6 +3,9 @@
 In order: the policy's guard; sealing under the next sequence number; one transaction that finishes the step and fills
 the outbox; body, manifest and notices; marked sent. A crash anywhere repeats only what repeats harmlessly: object
 names are content hashes and a finished step is never computed again.
+
+When the run was called off meanwhile, the body of what derives from data is destroyed unsent. Its manifest still
+leaves, so that the chain stays whole: it holds no data, and without the body there is nothing to open.
 """
 
 from __future__ import annotations
@@ -11,6 +14,8 @@ import secrets
 import threading
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from pathlib import Path
+from typing import Any
 
 import structlog
 
@@ -18,7 +23,7 @@ from services.artifact import MAX_MANIFEST_BYTES, Header, digest
 from services.bus import BusError, Notice
 from services.chain import AUDIT, Chain
 from services.contract import Message
-from services.courier.door import CONTROL, MANIFEST_KEY, Door, Guard, RunOver, is_over
+from services.courier.door import CONTROL, MANIFEST_KEY, Door, Guard, RunOver, called_off, is_over
 from services.errors import InvalidArtifact, PolicyRefusal, StateError
 from services.files import private_folder
 from services.keys import SealTo, VerifyKey
@@ -141,9 +146,8 @@ class Outgoing:
         unsent = self._state.rows("SELECT * FROM outbox WHERE sent IS NULL ORDER BY sealed, run, sequence")
         for row in unsent:
             body = self._outbox / row["body"]
-            parsed = read_manifest(row["manifest"])
             folder = f"{self._door.federation}/{self._me}/{row['run']}"
-            self._door.store.put(f"{folder}/{parsed.body_sha256}.body", body)
+            withheld = not self._put_body(row, folder, body)
             key = f"{folder}/{row['digest']}.manifest"
             self._door.store.put(key, row["manifest"])
             try:
@@ -152,15 +156,31 @@ class Outgoing:
             except BusError as error:  # one party that cannot be reached must not hold up the others
                 trouble = error
                 continue
-            self._state.write(
-                "UPDATE outbox SET sent=? WHERE run=? AND sequence=?",
-                now_text(self._clock()), row["run"], row["sequence"],
-            )  # fmt: skip
+            self._mark_sent(row, withheld=withheld)
             body.unlink(missing_ok=True)
-            _log.info("sent", run=row["run"], kind=row["kind"], to=row["recipients"].split(), bytes=row["bytes"])
         if trouble is not None:
             raise trouble
         return len(unsent)
+
+    def _put_body(self, row: Any, folder: str, body: Path) -> bool:
+        """Put an artifact's body, unless the run was called off before; returns whether it is in the store."""
+        key = f"{folder}/{read_manifest(row['manifest']).body_sha256}.body"
+        if called_off(self._state, row["run"]) and not row["kind"].startswith(CONTROL):
+            return self._door.store.stat(key) is not None
+        self._door.store.put(key, body)
+        return True
+
+    def _mark_sent(self, row: Any, *, withheld: bool) -> None:
+        now, size = self._clock(), 0 if withheld else row["bytes"]
+        facts = {"run": row["run"], "kind": row["kind"], "to": row["recipients"].split()}
+        with self._state.transaction():
+            self._state.write(
+                "UPDATE outbox SET sent=?, bytes=? WHERE run=? AND sequence=?",
+                *(now_text(now), size, row["run"], row["sequence"]),
+            )
+            if withheld:
+                self._audit.append("withheld", now, **facts, reason="the run was called off before it could leave")
+        _log.info("withheld" if withheld else "sent", **facts, bytes=size)
 
     def check_own_past(self) -> None:
         """Refuse to go on when the store holds artifacts that this identity signed and this state does not know.

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict
 
 from services.config import read_config
 from services.errors import ConfigError
+from services.wiring import BusConfig, PartyConfig, StoreConfig
 
 
 class _Part(BaseModel):
@@ -51,3 +52,23 @@ def test_a_bad_file_is_a_clear_error(tmp_path: Path, text: str, words: str) -> N
 def test_an_absent_file_says_so(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="there is no file"):
         read_config(tmp_path / "none.yaml", _Whole)
+
+
+@pytest.mark.parametrize("key", ["home", "outputs"])
+@pytest.mark.parametrize("place", ["store", "store/north/private", "elsewhere/../store/private", "link/private"])
+def test_what_is_private_cannot_lie_where_every_party_reads(tmp_path: Path, key: str, place: str) -> None:
+    (tmp_path / "store").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "store")
+    config = PartyConfig(
+        federation="testers", name="north", store=StoreConfig(folder=Path("store")), bus=BusConfig(sqlite=Path("bus")),
+        **{key: Path(place)},
+    )  # fmt: skip
+    with pytest.raises(ConfigError, match=f"`{key}` .* lies in the store's folder"):
+        config.located(tmp_path)
+
+
+def test_what_is_private_may_lie_beside_the_store(tmp_path: Path) -> None:
+    config = PartyConfig(
+        federation="testers", name="north", store=StoreConfig(folder=Path("store")), bus=BusConfig(sqlite=Path("bus"))
+    )
+    assert config.located(tmp_path).outputs == tmp_path / "outputs"

@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from services.audit import audit_records
 from services.keys import SealingKey, save_private
 from services.runs import RunKeys, UnknownRun
+from services.seal import read_manifest
 from tests.echo import silo as echo_silo
-from tests.world import World
+from tests.world import HUB, World
 
 
 @pytest.fixture
@@ -95,6 +97,35 @@ def test_what_a_silo_computed_before_it_declined_does_not_leave(
         "run.join",
         "run.decline",
     ]
+
+
+def test_what_was_sealed_before_a_decline_does_not_leave_after_it_and_the_decline_is_heard(
+    world: World, run: str
+) -> None:
+    north = world.parts["north"]
+    while not north.state.rows("SELECT 1 FROM outbox WHERE kind='echo.greeting'"):
+        world.turn()
+    world.silo("north").decline(run)
+    world.settle()
+    (greeting,) = north.state.rows("SELECT * FROM outbox WHERE kind='echo.greeting'")
+    body = read_manifest(greeting["manifest"]).body_sha256
+    assert not any(body in key for key in world.store.objects)
+    assert world.run(HUB, run).detail == "north declined the run"
+    assert world.parts[HUB].state.rows("SELECT 1 FROM inbox WHERE kind='echo.greeting' AND state='skipped'")
+    assert world.quarantined(HUB) == []
+    assert greeting["bytes"] == 0
+    assert not list((north.state.folder / "outbox").iterdir())
+    last = [record for record in audit_records(north.state.folder) if record["event"] == "withheld"]
+    assert [(one["kind"], one["run"]) for one in last] == [("echo.greeting", run)]
+
+
+def test_a_result_leaves_although_its_run_is_done(world: World, run: str) -> None:
+    hub = world.parts[HUB]
+    while not hub.state.rows("SELECT 1 FROM outbox WHERE kind='echo.chorus'"):
+        world.turn()
+    assert world.run(HUB, run).phase == "done"
+    world.settle()
+    assert set(world.phases(run).values()) == {"done"}
 
 
 def test_a_half_that_cannot_be_made_ends_its_run_and_not_its_party(

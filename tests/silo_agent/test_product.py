@@ -12,7 +12,7 @@ from services.artifact import Unprotected
 from services.contract import Message
 from services.errors import DataError, PolicyRefusal, SilokitError
 from silo_agent.policy import TABLE, TABLE_REASON
-from silo_agent.product import join_tables, table_message
+from silo_agent.product import join_tables, received_table, table_message
 from tests import tables
 from tests.world import World
 
@@ -51,6 +51,21 @@ def test_released_parts_join_to_one_table(world: World, run: str, tmp_path: Path
     joined = pd.read_csv(target)
     assert list(joined.columns) == [name for columns in tables.COLUMNS.values() for name in columns]
     assert len(joined) == ROWS
+
+
+def test_a_part_arrives_although_its_sender_purged_what_came_before_it(world: World) -> None:
+    world.parties["west"]._listed = float("inf")  # so that it hears only what is announced to it
+    run = world.hub.submit(tables.spec(rows=ROWS, protocol="echo"))
+    while set(world.phases(run).values()) != {"done"} or not world.parts["north"].state.finished(run, "ending"):
+        world.turn()
+    while world.turn():
+        pass
+    world.parts["north"].purge(run)
+    table = world.outputs("north") / run / "synthetic.parquet"
+    tables.people(ROWS)[list(tables.COLUMNS["north"])].to_parquet(table, index=False)
+    release(world, "north", run, "west")
+    assert received_table(world.outputs("west") / run, "north").exists()
+    assert world.alarms("west") == 0
 
 
 def test_a_part_that_was_not_released_is_named(world: World, run: str, tmp_path: Path) -> None:

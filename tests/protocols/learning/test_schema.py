@@ -16,6 +16,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "bounds the wrong way round": ({"type": "integer", "min": 9, "max": 3}, "min must lie below max"),
     "bounds that are not finite": ({"type": "number", "min": 0, "max": float("inf")}, "finite"),
     "a step with no multiple in bounds": ({"type": "number", "min": 1, "max": 4, "step": 5}, "finer step"),
+    "a step that no number is fine enough for": ({"type": "number", "min": 1, "max": 4, "step": 5e-324}, "too fine"),
     "no categories": ({"type": "category", "categories": []}, "at least 1"),
     "a category twice": ({"type": "category", "categories": ["a", "a"]}, "distinct"),
     "a blank category": ({"type": "category", "categories": ["a", " "]}, "missing: true"),

@@ -13,7 +13,8 @@ from safetensors.numpy import save
 
 from protocols.silofuse.coordinator import Coordinator
 from protocols.silofuse.silo import Silo
-from services.contract import Message, ProgressCallback
+from services.contract import Context, Message, ProgressCallback, Received
+from services.errors import InvalidArtifact
 from tests import tables
 from tests.world import HUB, World, permissive
 
@@ -84,6 +85,21 @@ def test_two_runs_over_the_same_people_share_no_pseudonym(world: World, monkeypa
     first, second = seen[:3], seen[3:]
     assert len(first[0] & first[1]) > 900
     assert not set().union(*first) & set().union(*second)
+
+
+def test_a_secret_of_a_wrong_length_is_refused_before_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    silos = ("north", "south", "west")
+    half = Silo(
+        Context(run="r", spec=tables.spec(), me="south", coordinator=HUB, silos=silos, workspace=tmp_path / "work")
+    )
+    long = tmp_path / "secret"
+    with long.open("wb") as file:
+        file.truncate(4 << 30)
+    monkeypatch.setattr(Path, "read_bytes", lambda _: pytest.fail("gigabytes were read"))
+    with pytest.raises(InvalidArtifact, match="wrong length"):
+        list(half.receive(Received(sender="north", kind="align.secret", path=long, digest="0" * 64)))
 
 
 def test_below_a_policy_s_least_common_set_no_code_leaves_and_the_reason_stays_inside(world: World) -> None:
