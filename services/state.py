@@ -53,6 +53,7 @@ CREATE TABLE arrivals (
   object TEXT PRIMARY KEY,      -- the manifest's key in the store
   arrived TEXT NOT NULL, attempts INTEGER NOT NULL DEFAULT 0, outcome TEXT
 );
+CREATE INDEX waiting ON arrivals (object) WHERE outcome IS NULL;
 CREATE TABLE inbox (
   sender TEXT NOT NULL, run TEXT NOT NULL, sequence INTEGER NOT NULL,
   digest TEXT NOT NULL, previous TEXT, kind TEXT NOT NULL, path TEXT,
@@ -203,15 +204,15 @@ class State:
     # quarantine
 
     def quarantine(self, obj: str, reason: str, at: datetime, *, alarm: bool = False) -> None:
-        """Set an artifact aside with its reason; the oldest rows make room beyond QUARANTINE_ROWS."""
+        """Set an artifact aside with its reason; of more than QUARANTINE_ROWS the middle makes room, alarms apart."""
+        place = "SELECT id FROM quarantine WHERE alarm=? ORDER BY id"
+        half = QUARANTINE_ROWS // 2
         with self.transaction():
             self.write(
                 "INSERT INTO quarantine (at, object, reason, alarm) VALUES (?,?,?,?)",
-                now_text(at),
-                obj,
-                reason,
-                int(alarm),
+                *(now_text(at), obj, reason, int(alarm)),
             )
             self.write(
-                "DELETE FROM quarantine WHERE id <= (SELECT max(id) FROM quarantine) - ? AND alarm=0", QUARANTINE_ROWS
+                f"DELETE FROM quarantine WHERE id IN ({place} DESC LIMIT -1 OFFSET ?) AND id NOT IN ({place} LIMIT ?)",
+                *(int(alarm), half, int(alarm), half),
             )

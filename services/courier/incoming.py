@@ -4,6 +4,10 @@ In order: a notice or a listing names a manifest; digest, sender, signature; pla
 for us, alive, and of a run that goes on; only then the body, under its signed length, decrypted into the run's private
 folder; recorded. Whatever is wrong is quarantined with its reason and the queue goes on. What cannot be judged now
 (the store or the trust is unreachable) waits.
+
+Whoever may write to store or bus cannot fill this party's disk: a name that is no member's manifest leaves no trace but
+a count, few of a sender's names wait at once, what was judged is forgotten when the store has it no longer, and the
+audit log tells only of what a member signed. Whatever is dropped here and was genuine, a later listing finds.
 """
 
 from __future__ import annotations
@@ -20,7 +24,7 @@ import structlog
 from services.artifact import MAX_ARTIFACT_BYTES, MAX_MANIFEST_BYTES, Header, digest
 from services.chain import AUDIT, Chain
 from services.courier.door import CONTROL, MANIFEST_KEY, OUTLIVING, Door, Equivocation, is_over
-from services.errors import InvalidArtifact, SilokitError, StoreError
+from services.errors import InvalidArtifact, SilokitError, StoreError, TrustError
 from services.files import TEMPORARY, private_folder
 from services.keys import SealingKey
 from services.seal import Manifest, open_sealed, verify
@@ -29,10 +33,15 @@ from services.store import ObjectAbsent, ObjectTooLarge
 
 MAX_CONTROL_BYTES = 2 << 20
 _TRIES = 5  # until an object that cannot be had waits for the next listing
+_WAITING = 1000  # of a sender's names that wait to be judged; the next listing finds the others
 _BATCH = 100  # arrivals judged in one go, the newest first: a flood of litter delays little else
 _log = structlog.get_logger()
 
-Outcome = Literal["accepted", "skipped", "duplicate", "own", "absent", "quarantined"]
+Outcome = Literal["accepted", "skipped", "duplicate", "absent", "quarantined"]
+
+
+class _Litter(InvalidArtifact):
+    """What lies there, no member signed for that place."""
 
 
 class Incoming:
@@ -53,6 +62,7 @@ class Incoming:
         self._run_key = run_key
         self._clock = clock
         self._audit = Chain(state, AUDIT)
+        self._dropped = 0
         self._remove_orphans()
 
     def hear(self) -> int:
@@ -73,10 +83,16 @@ class Incoming:
         Raises:
             StoreError: the store does not answer.
         """
-        for key in self._door.store.list(f"{self._door.federation}/"):
-            if key.endswith(".manifest"):
+        listed = {key for key in self._door.store.list(f"{self._door.federation}/") if key.endswith(".manifest")}
+        known = {row["object"]: row["outcome"] for row in self._state.rows("SELECT object, outcome FROM arrivals")}
+        with self._state.transaction():
+            for key in sorted(listed - known.keys()):
                 self._note(key)
-                self._state.write("UPDATE arrivals SET outcome=NULL WHERE object=? AND outcome='absent'", key)
+            for key, outcome in known.items():
+                if outcome == "absent" and key in listed:
+                    self._state.write("UPDATE arrivals SET outcome=NULL WHERE object=?", key)
+                elif outcome is not None and key not in listed:
+                    self._state.write("DELETE FROM arrivals WHERE object=?", key)
 
     def accept(self) -> int:
         """Judge arrivals that have no outcome yet; returns how many artifacts were accepted.
@@ -95,16 +111,34 @@ class Incoming:
         return accepted
 
     def _note(self, key: str) -> None:
-        self._state.write(
-            "INSERT OR IGNORE INTO arrivals (object, arrived) VALUES (?,?)", key[:512], now_text(self._clock())
+        try:
+            members = self._door.trust.roster.members
+        except TrustError:
+            return  # nobody can be judged by stale trust: the next listing finds it again
+        match = MANIFEST_KEY.fullmatch(key)
+        if not match or match[1] != self._door.federation or match[2] not in members:
+            self._dropped += 1
+            if self._dropped.bit_count() == 1:  # at every doubling: who litters must not fill the log either
+                _log.warning("names that are no member's manifest were dropped", so_far=self._dropped)
+            return
+        if match[2] == self._door.ring.name or self._waiting(f"{match[1]}/{match[2]}") >= _WAITING:
+            return
+        self._state.write("INSERT OR IGNORE INTO arrivals (object, arrived) VALUES (?,?)", key, now_text(self._clock()))
+
+    def _waiting(self, folder: str) -> int:
+        waiting = self._state.rows(
+            "SELECT 1 FROM arrivals WHERE outcome IS NULL AND object BETWEEN ? AND ? LIMIT ?",
+            *(f"{folder}/", f"{folder}0", _WAITING),  # 0 is what follows the slash
         )
+        return len(waiting)
 
     def _judge(self, key: str, attempts: int, arrived: datetime) -> Outcome | None:
         outcome: Outcome
         try:
             outcome = self._open(key, arrived)
         except (InvalidArtifact, ObjectTooLarge) as error:
-            return self._set_aside(key, error.what, alarm=isinstance(error, Equivocation))
+            signed = not isinstance(error, _Litter)
+            return self._set_aside(key, error.what, signed=signed, alarm=isinstance(error, Equivocation))
         except StoreError as error:
             self._state.write("UPDATE arrivals SET attempts=attempts+1 WHERE object=?", key)
             if attempts + 1 < _TRIES:
@@ -115,35 +149,39 @@ class Incoming:
         except (SilokitError, OSError, sqlite3.Error, MemoryError):
             raise  # it says nothing of the artifact
         except Exception as error:  # noqa: BLE001 - whatever a stranger's bytes provoke must not end the wire
-            return self._set_aside(key, f"it cannot be judged ({type(error).__name__})")
+            return self._set_aside(key, f"it cannot be judged ({type(error).__name__})", signed=False)
         self._state.write("UPDATE arrivals SET outcome=? WHERE object=?", outcome, key)
         return outcome
 
-    def _set_aside(self, key: str, reason: str, *, alarm: bool = False) -> Outcome:
+    def _set_aside(self, key: str, reason: str, *, signed: bool, alarm: bool = False) -> Outcome:
         _log.warning("quarantined", object=key, reason=reason, alarm=alarm)
         with self._state.transaction():
             self._state.quarantine(key, reason, self._clock(), alarm=alarm)
-            self._audit.append("quarantined", self._clock(), manifest=key, reason=reason, alarm=alarm)
+            if signed:
+                self._audit.append("quarantined", self._clock(), manifest=key, reason=reason, alarm=alarm)
             self._state.write("UPDATE arrivals SET outcome='quarantined' WHERE object=?", key)
         return "quarantined"
 
     def _open(self, key: str, arrived: datetime) -> Outcome:
-        match = MANIFEST_KEY.fullmatch(key)
-        if not match or match[1] != self._door.federation:
-            raise InvalidArtifact("the notice names no manifest of this federation")
-        sender, run, name = match[2], match[3], match[4]
-        if sender == self._door.ring.name:
-            return "own"
+        try:
+            manifest = self._read(key, arrived)
+        except (InvalidArtifact, ObjectTooLarge) as error:
+            raise _Litter(error.what) from error
+        if (known := self._place(manifest.header, manifest.digest)) is not None:
+            return known
+        return self._take(manifest, f"{key.rpartition('/')[0]}/{manifest.body_sha256}.body")
+
+    def _read(self, key: str, arrived: datetime) -> Manifest:
+        """The manifest of that name, as its sender signed it for that name."""
+        federation, sender, run, name = key.removesuffix(".manifest").split("/")
         data = self._door.store.read(key, MAX_MANIFEST_BYTES)
         if digest(data) != name:
             raise InvalidArtifact("the manifest is not what its name promises")
         manifest = self._door.trust.verified(sender, arrived, lambda signer: verify(data, signer))
         header = manifest.header
-        if (header.federation, header.sender, header.run) != (self._door.federation, sender, run):
+        if (header.federation, header.sender, header.run) != (federation, sender, run):
             raise InvalidArtifact("the manifest was signed for another place (federation, sender or run)")
-        if (known := self._place(header, manifest.digest)) is not None:
-            return known
-        return self._take(manifest, f"{self._door.federation}/{sender}/{run}/{manifest.body_sha256}.body")
+        return manifest
 
     def _place(self, header: Header, found: str) -> Outcome | None:
         """Where the artifact stands in its sender's chain: known already, contradicting it, or new (None)."""

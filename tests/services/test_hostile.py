@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from services.artifact import NoData
 from services.bus import Notice
@@ -15,6 +16,7 @@ from services.errors import StoreError
 from services.party import Party
 from services.runs import JOIN, Join, say
 from services.seal import read_manifest
+from services.state import State
 from services.store import ObjectAbsent
 from services.store.folder import FolderStore
 from tests.services.test_courier import finish, forge
@@ -26,7 +28,66 @@ def test_a_notice_of_a_name_that_cannot_be_wedges_nobody(world: World, run: str,
     for name in world.parts:
         world.bus.send(name, Notice(f"{FEDERATION}/{sender}/{run}/{'0' * 64}.manifest"))
     finish(world, run)
-    assert "names no manifest" in world.quarantined(HUB)[0]
+    assert world.quarantined(HUB) == []
+
+
+def count(world: World, table: str) -> int:
+    return len(world.parts[HUB].state.rows(f"SELECT 1 FROM {table}"))
+
+
+def test_names_that_are_no_member_s_manifest_leave_no_row_and_few_lines_of_log(world: World, run: str) -> None:
+    world.settle()
+    before = count(world, "arrivals"), count(world, "chains")
+    with capture_logs() as logs:
+        for number in range(100):
+            for name in (f"litter-{number}", f"{FEDERATION}/mallory/{run}/{number:064x}.manifest"):
+                world.bus.send(HUB, Notice(name))
+                world.store.objects[name] = b"litter"
+        finish(world, run)
+    assert (count(world, "arrivals"), count(world, "chains")) == before
+    assert world.quarantined(HUB) == []
+    assert 0 < len([entry for entry in logs if "dropped" in entry["event"]]) < 50
+
+
+def test_what_nobody_signed_is_set_aside_without_a_word_in_the_audit_log(world: World, run: str) -> None:
+    world.settle()
+    signed = next(key for key in world.store.objects if f"/north/{run}/" in key and key.endswith(".manifest"))
+    before = count(world, "chains")
+    for number in range(50):
+        world.store.objects[f"{FEDERATION}/north/{run}/{number:064x}.manifest"] = b"litter"
+    world.store.objects[signed.replace(run, "elsewhere")] = world.store.objects[signed]
+    finish(world, run)
+    assert count(world, "chains") == before
+    assert count(world, "quarantine") == 51
+    known = count(world, "arrivals")
+    for key in [key for key, value in world.store.objects.items() if value == b"litter"]:
+        del world.store.objects[key]
+    world.settle()
+    assert count(world, "arrivals") == known - 50  # what the store has no longer is forgotten
+
+
+def test_a_flood_of_names_of_one_sender_waits_outside_and_holds_no_other_up(
+    world: World, run: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.courier.incoming._WAITING", 20)
+    hub = world.parts[HUB].courier.incoming
+    for number in range(100):
+        hub._note(f"{FEDERATION}/north/{run}/{number:064x}.manifest")
+    assert len(world.parts[HUB].state.rows("SELECT 1 FROM arrivals WHERE outcome IS NULL")) <= 22
+    for _ in range(3):
+        world.settle()  # the store is listed again
+    finish(world, run)
+
+
+def test_of_too_many_alarms_the_oldest_and_the_newest_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("services.state.QUARANTINE_ROWS", 4)
+    with State(tmp_path) as state:
+        for number in range(10):
+            for alarm in (False, True):
+                state.quarantine(str(number), "because", datetime.now(UTC), alarm=alarm)
+        for alarm in (False, True):
+            kept = state.rows("SELECT object FROM quarantine WHERE alarm=? ORDER BY id", alarm)
+            assert [row["object"] for row in kept] == ["0", "1", "8", "9"]
 
 
 def test_an_object_that_the_store_cannot_deliver_holds_nothing_else_up(
