@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from deploy.servers import ServerMissing
-from deploy.servers.rabbitmq import RabbitServer
+from deploy.servers.process import Server
 from services.bus.rabbitmq import RabbitBus
 from tests.wire.broker import Broker
 
 
-def start_or_skip(server: RabbitServer) -> None:
+def start_or_skip(server: Server) -> None:
     """Start a server; where it is not installed, say so and skip, but never where CI is to prove something."""
     try:
         server.start()

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.wire.fixtures import start_or_skip
 from tests.wire.objects import Objects
 
 
@@ -16,10 +17,10 @@ def running_objects() -> Iterator[Objects]:
     with tempfile.TemporaryDirectory(prefix="silokit-objects-") as folder:
         objects = Objects(Path(folder))
         try:
-            objects.server.start()
+            start_or_skip(objects.server)
             yield objects
         finally:
-            objects.server.kill9()
+            objects.server.close()
 
 
 @pytest.fixture
