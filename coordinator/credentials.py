@@ -8,14 +8,11 @@ from __future__ import annotations
 from functools import cached_property
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from coordinator.provisioning.s3 import new_credentials
-from services.artifact import canonical_json
 from services.certificates import Authority
-from services.enrolment import StoreCredentials
-from services.errors import StateError
-from services.files import private_folder, write_atomic
+from services.errors import ConfigError, StateError
+from services.files import private_folder
+from services.store.credentials import StoreCredentials, read_credentials
 
 
 class Issuer:
@@ -53,10 +50,10 @@ class Issuer:
         """
         path = self._path(name)
         if not path.exists():
-            write_atomic(path, canonical_json(new_credentials().model_dump(mode="json")))
+            new_credentials().write(path)
         try:
-            return StoreCredentials.model_validate_json(path.read_bytes())
-        except ValidationError as error:
+            return read_credentials(path)
+        except ConfigError as error:
             raise StateError(f"{path} is damaged", fix="restore it from the backup") from error
 
     def forget(self, name: str) -> None:

@@ -12,7 +12,16 @@ from coordinator.credentials import Issuer
 from coordinator.settings import CoordinatorConfig
 from services.certificates import make_key, write_key
 from services.certificates import request as certificate_request
-from services.enrolment import TLS_AUTHORITY, TLS_CERTIFICATE, TLS_KEY, Request, admission, read_limited, read_request
+from services.enrolment import (
+    STORE_CREDENTIALS,
+    TLS_AUTHORITY,
+    TLS_CERTIFICATE,
+    TLS_KEY,
+    Request,
+    admission,
+    read_limited,
+    read_request,
+)  # fmt: skip
 from services.errors import TrustError
 from services.files import private_folder, write_atomic
 from services.keys import Identity, PublicIdentity, SigningKey, fingerprint, load_signing, save_private
@@ -99,12 +108,13 @@ def renew(config: CoordinatorConfig) -> Roster:
 
 
 def _certify(config: CoordinatorConfig) -> None:
-    """Give the coordinator its own certificate for the wire."""
+    """Give the coordinator its own certificate and store credentials for the wire."""
     issuer, key = Issuer(config.home, config.federation), make_key()
     private_folder((config.home / TLS_KEY).parent)
     write_key(config.home / TLS_KEY, key)
     write_atomic(config.home / TLS_CERTIFICATE, issuer.certificate(config.name, certificate_request(key, config.name)))
     write_atomic(config.home / TLS_AUTHORITY, issuer.authority.pem)
+    issuer.credentials(config.name).write(config.home / STORE_CREDENTIALS)
 
 
 def _publish(config: CoordinatorConfig, people: dict[str, PublicIdentity], version: int) -> Roster:

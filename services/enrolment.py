@@ -17,11 +17,12 @@ from services.artifact import Name, canonical_json, parse_json
 from services.errors import InvalidArtifact, TrustError
 from services.files import write_atomic
 from services.keys import Identity, PublicIdentity, VerifyKey
+from services.store.credentials import StoreCredentials
 from services.trust import MAX_ROSTER_BYTES, Roster, read_roster
 
 REQUEST_TYPE = "application/vnd.silokit.enrolment+json"
 TLS_KEY, TLS_CERTIFICATE, TLS_AUTHORITY = "tls/party.key", "tls/party.crt", "tls/authority.crt"
-STORE_SECRET = "store.secret"  # noqa: S105 - a file's name
+STORE_CREDENTIALS = "store.json"
 """Where a party keeps, in its home, what it needs on the wire."""
 _LIMIT = MAX_ROSTER_BYTES * 2
 
@@ -36,13 +37,6 @@ class Request(_File):
     federation: Name
     identity: PublicIdentity
     certificate_request: str
-
-
-class StoreCredentials(_File):
-    """With what a party shows itself to an S3 store."""
-
-    access_key: str
-    secret_key: str
 
 
 class Admission(_File):

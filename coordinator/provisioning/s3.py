@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from services.artifact import check_name
-from services.enrolment import StoreCredentials
+from services.store.credentials import StoreCredentials
 from services.trust import RESERVED_NAMES
 
 
