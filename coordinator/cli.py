@@ -24,8 +24,8 @@ from services.command import (
     console,
     print_json,
     say,
-    seen_from,
     serve,
+    store_section,
     write_new,
 )  # fmt: skip
 from services.config import read_yaml
@@ -49,14 +49,14 @@ _DEFAULT = Path(CONFIG_FILE)
 def init(
     folder: Annotated[Path, typer.Argument(help="A folder for the coordinator; made when absent.")],
     federation: Annotated[str, typer.Option(help="The federation's name.")],
-    store: Annotated[Path, typer.Option(help="The folder that is the federation's object store.")],
+    store: Annotated[str, typer.Option(help="The federation's store: a folder, or https://HOST[:PORT]/BUCKET.")],
     bus: Annotated[str, typer.Option(help="The federation's event bus: an SQLite file, or amqps://HOST[:PORT].")],
     name: Annotated[str, typer.Option(help="The coordinator's name.")] = "coordinator",
 ) -> None:
     """Found a federation: configuration, keys, root key, and a roster with the coordinator alone."""
     check_names(name, federation)
     config_path = folder / CONFIG_FILE
-    write_new(config_path, config_text(name, federation, seen_from(folder, store), bus_section(folder, bus)))
+    write_new(config_path, config_text(name, federation, store_section(folder, store), bus_section(folder, bus)))
     shown = roster.found(load(config_path))
     say(f"Federation [bold]{federation}[/] is founded. Its configuration is {config_path}.")
     say(f"Root fingerprint, to read to every silo by telephone:\n  [bold]{shown}[/]")
@@ -85,7 +85,7 @@ def admit(
         )
     target = out or request.with_name(f"admission-{identity.name}.json")
     published = roster.admit(settings, enrolment, target)
-    say(f"Admitted; roster version {published.version} is published. Send [bold]{target}[/] to the silo.")
+    say(f"Admitted: roster version {published.version}. Send [bold]{target}[/] to the silo.")
     say(f"Root fingerprint, to read to the silo:\n  [bold]{roster.root_fingerprint(settings)}[/]")
 
 
@@ -131,10 +131,16 @@ def serve_command(
     log_format: LogOption = LogForm.AUTO,
 ) -> None:
     """Run the coordinator until it is told to stop."""
-    parts = build(load(config))
+    settings = load(config)
+    parts = build(settings)
     desk = CoordinatorDesk(parts)
+
+    def meet_store() -> None:
+        parts.meet_store()
+        roster.publish(settings)
+
     handlers: dict[str, Handler] = {"submit": desk.submit, "cancel": desk.cancel, "purge": parts.purge}
-    serve(parts.party(desk), handlers, log_format)
+    serve(parts.party(desk), meet_store, handlers, log_format)
 
 
 @app.command()

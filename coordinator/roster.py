@@ -8,6 +8,8 @@ from __future__ import annotations
 from datetime import timedelta
 from pathlib import Path
 
+import structlog
+
 from coordinator.credentials import Issuer
 from coordinator.settings import CoordinatorConfig
 from services.certificates import make_key, write_key
@@ -22,13 +24,14 @@ from services.enrolment import (
     read_limited,
     read_request,
 )  # fmt: skip
-from services.errors import TrustError
+from services.errors import StoreError, TrustError
 from services.files import private_folder, write_atomic
 from services.keys import Identity, PublicIdentity, SigningKey, fingerprint, load_signing, save_private
 from services.trust import Roster, read_roster, roster_key, sign_roster
 from services.wiring import open_store, pin_root, wall_clock
 
 _ROSTER_FILE = "roster.json"
+_log = structlog.get_logger()
 
 
 def found(config: CoordinatorConfig) -> str:
@@ -107,6 +110,16 @@ def renew(config: CoordinatorConfig) -> Roster:
     return _publish(config, roster.members, roster.version + 1)
 
 
+def publish(config: CoordinatorConfig) -> None:
+    """Publish the roster, where the store was away when it was made.
+
+    Raises:
+        TrustError: there is none, or the store holds another of its version.
+        StoreError: the store does not answer.
+    """
+    _upload(config, members(config).version, read_limited(config.home / _ROSTER_FILE))
+
+
 def _certify(config: CoordinatorConfig) -> None:
     """Give the coordinator its own certificate and store credentials for the wire."""
     issuer, key = Issuer(config.home, config.federation), make_key()
@@ -128,16 +141,21 @@ def _publish(config: CoordinatorConfig, people: dict[str, PublicIdentity], versi
         members=people,
     )
     data = sign_roster(roster, _root(config))
-    # the store first: a version that was kept but never published could be overtaken by another of the same number
-    if not open_store(config.store).put(roster_key(config.federation, version), data):
-        published = open_store(config.store).read(roster_key(config.federation, version), 1 << 24)
-        if published != data:
-            raise TrustError(
-                f"the store holds another roster of version {version}",
-                fix="if this state folder was restored from an old backup, restore the newest one",
-            )
+    try:
+        _upload(config, version, data)
+    except StoreError as error:  # it may not even exist: `provision` writes, from this roster, what it needs to know
+        _log.warning("the roster is kept here; `coordinator serve` publishes it", reason=error.what)
     write_atomic(config.home / _ROSTER_FILE, data)
     return roster
+
+
+def _upload(config: CoordinatorConfig, version: int, data: bytes) -> None:
+    store, key = open_store(config.store), roster_key(config.federation, version)
+    if not store.put(key, data) and store.read(key, 1 << 24) != data:
+        raise TrustError(
+            f"the store holds another roster of version {version}",
+            fix="if this state folder was restored from an old backup, restore the newest one",
+        )
 
 
 def _root(config: CoordinatorConfig) -> SigningKey:

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Mapping
 from enum import StrEnum
 from pathlib import Path
+from threading import Event
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
@@ -20,12 +21,15 @@ from rich.markup import escape
 from services import log
 from services.artifact import check_name
 from services.control import ControlServer
-from services.enrolment import TLS_AUTHORITY, TLS_CERTIFICATE, TLS_KEY
-from services.errors import ConfigError, SilokitError
-from services.party import Party
+from services.enrolment import STORE_CREDENTIALS, TLS_AUTHORITY, TLS_CERTIFICATE, TLS_KEY
+from services.errors import ConfigError, SilokitError, StoreError
+from services.party import IDLE, Pace, Party
+from services.store.probe import StoreRefused
+from services.store.s3 import S3Config
 
 console = Console()
 _errors = Console(stderr=True)
+_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 class LogForm(StrEnum):
@@ -114,6 +118,36 @@ def bus_section(folder: Path, bus: str) -> str:
     key: state/{TLS_KEY}"""
 
 
+def store_section(folder: Path, store: str) -> str:
+    """What a new configuration file says of the store.
+
+    Args:
+        folder: where the configuration file will lie.
+        store: the path of a folder, or `https://HOST[:PORT]/BUCKET` for an S3 store.
+
+    Raises:
+        ConfigError: it is an address of another kind, or one that would not be encrypted.
+    """
+    if "://" not in store:
+        return f"  folder: {seen_from(folder, Path(store))}"
+    endpoint, _, bucket = store.rstrip("/").rpartition("/")
+    try:
+        here = urlsplit(endpoint).hostname in _LOOPBACK
+        S3Config(endpoint=endpoint, bucket=bucket, credentials=Path(STORE_CREDENTIALS), insecure=here)
+    except ValueError:
+        raise ConfigError(
+            f"{store} is no address of a bucket",
+            fix="write https://HOST/BUCKET or https://HOST:PORT/BUCKET; http:// only for a store on this very machine",
+        ) from None
+    ca = f"ca: state/{TLS_AUTHORITY} # without this line, the authorities that this machine trusts"
+    return f"""\
+  s3:
+    endpoint: {endpoint}
+    bucket: {bucket}
+    credentials: state/{STORE_CREDENTIALS}
+    {ca if endpoint.startswith("https:") else "insecure: true"}"""
+
+
 def say(text: str) -> None:
     """Print a line for people, without breaking paths and fingerprints."""
     console.print(text, soft_wrap=True, highlight=False)
@@ -124,22 +158,55 @@ def print_json(value: Any) -> None:
     sys.stdout.write(json.dumps(value, indent=2) + "\n")
 
 
-def serve(party: Party, handlers: Mapping[str, Callable[..., Any]], form: LogForm) -> None:
+def serve(
+    party: Party, meet_store: Callable[[], None], handlers: Mapping[str, Callable[..., Any]], form: LogForm
+) -> None:
     """Serve until SIGTERM or SIGINT; training unwinds to its last checkpoint.
+
+    Args:
+        party: who serves.
+        meet_store: comes before anything is sent, and again while the store is away.
+        handlers: what the control socket answers.
+        form: how to write the log.
 
     Raises:
         StateError: another process is this party, or the state is behind what it published.
+        StoreRefused: the store cannot be trusted with the federation.
     """
     text = form is LogForm.TEXT or (form is LogForm.AUTO and sys.stderr.isatty())
     log.configure("text" if text else "json")
     logger = structlog.get_logger()
+    stopped = Event()
+
+    def stop(*_: object) -> None:
+        stopped.set()
+        party.stop()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: party.stop())
+        signal.signal(number, stop)
     control = ControlServer(party.state.folder, handlers)
     try:
+        _until_met(meet_store, stopped)
         party.run()
     finally:
         control.close()
         party.courier.close()
         party.state.close()
     logger.info("stopped")
+
+
+def _until_met(meet_store: Callable[[], None], stopped: Event) -> None:
+    """Meet the store, ever more patiently while it is away."""
+    pace = Pace()
+    while not stopped.is_set():
+        if pace.due():
+            try:
+                meet_store()
+            except StoreRefused:
+                raise
+            except StoreError as error:
+                structlog.get_logger().warning("waits", task="meet the store", reason=error.what)
+                pace.failed()
+            else:
+                return
+        stopped.wait(IDLE)

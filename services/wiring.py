@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Self, cast
 
+import structlog
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic.functional_validators import AfterValidator
 
@@ -30,9 +31,12 @@ from services.runs import Run, RunBook, RunKeys, UnknownRun
 from services.state import LIVE, State
 from services.store import ObjectStore
 from services.store.folder import FolderStore
+from services.store.probe import StorePolicy, probe
+from services.store.s3 import S3Config, S3Store
 from services.trust import RESERVED_NAMES, RosterTrust
 
 ROOT_FILE = "root.hex"
+_log = structlog.get_logger()
 
 Clock = Callable[[], datetime]
 
@@ -53,9 +57,23 @@ class _Part(BaseModel):
 
 
 class StoreConfig(_Part):
-    """Where sealed artifacts lie."""
+    """Where sealed artifacts lie: exactly one of `folder` and `s3`."""
 
-    folder: Path = Field(description="a folder that every party of the federation reaches")
+    folder: Path | None = Field(default=None, description="a folder that every party of the federation reaches")
+    s3: S3Config | None = Field(default=None, description="a bucket of an S3 store")
+    policy: StorePolicy = Field(default=StorePolicy(), description="what becomes of an S3 store that lacks something")
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Self:
+        if (self.folder is None) == (self.s3 is None):
+            raise ValueError("name exactly one of `folder` and `s3`")
+        return self
+
+    def located(self, base: Path) -> Self:
+        """The same configuration with every path made absolute from `base`."""
+        folder = base / self.folder if self.folder else None
+        s3 = self.s3.located(base) if self.s3 else None
+        return self.model_copy(update={"folder": folder, "s3": s3})
 
 
 class BusConfig(_Part):
@@ -94,19 +112,35 @@ class PartyConfig(_Part):
             update={
                 "home": base / self.home,
                 "outputs": base / self.outputs,
-                "store": StoreConfig(folder=base / self.store.folder),
+                "store": self.store.located(base),
                 "bus": self.bus.located(base),
             }
         )
 
 
 def open_store(config: StoreConfig) -> ObjectStore:
-    """The object store that a configuration names.
+    """The object store that a configuration names; one that is away does not keep a party from starting.
 
     Raises:
-        StoreError: it cannot be used.
+        ConfigError: the credentials, the address or a file for TLS cannot be used.
+        StoreError: the folder cannot be used.
     """
-    return FolderStore(config.folder)
+    if config.s3 is not None:
+        return S3Store(config.s3)
+    return FolderStore(cast(Path, config.folder))
+
+
+def examine_store(config: PartyConfig, store: ObjectStore) -> list[str]:
+    """What an S3 store lacks and the configuration tolerates, a sentence each; a folder is taken as it is.
+
+    Raises:
+        StoreRefused: it lacks what the configuration does not do without.
+        StoreError: it does not answer, or does not let this party do its work.
+    """
+    if config.store.s3 is None:
+        return []
+    # whatever the parties are called, this is the prefix of another
+    return probe(store, config.federation, config.name, f"not-{config.name}").judge(config.store.policy)
 
 
 def open_bus(config: PartyConfig) -> EventBus:
@@ -170,7 +204,9 @@ def load_root(config: PartyConfig) -> VerifyKey:
 class Assembly:
     """A party's parts, standing on each other."""
 
+    config: PartyConfig
     identity: Identity
+    store: ObjectStore
     state: State
     audit: Chain
     book: RunBook
@@ -183,6 +219,15 @@ class Assembly:
     def party(self, desk: Desk) -> Party:
         """The party, ready to run."""
         return Party(self.state, self.courier, self.trust, self.host, desk)
+
+    def meet_store(self) -> None:
+        """Find out whether the store can be trusted with the federation, and say what it lacks.
+
+        Raises:
+            StoreRefused, StoreError: as `examine_store`.
+        """
+        for lack in examine_store(self.config, self.store):
+            _log.warning("the store lacks something", lack=lack)
 
     def purge(self, run: str) -> str:
         """Delete what this party published for a run that has ended, and destroy its run key.
@@ -241,4 +286,5 @@ def assemble(
     host = Host(
         state=state, courier=courier, keys=keys, load=load, context=context, outputs=config.outputs, clock=clock
     )  # fmt: skip
-    return Assembly(identity, state, Chain(state, AUDIT), RunBook(state), keys, trust, courier, host, clock)
+    audit, book = Chain(state, AUDIT), RunBook(state)
+    return Assembly(config, identity, store, state, audit, book, keys, trust, courier, host, clock)

@@ -14,7 +14,7 @@ from services.config import read_yaml
 from services.errors import ConfigError, SilokitError, StateError, TrustError
 from services.state import State
 from services.trust import newest_roster, read_roster
-from services.wiring import load_identity, load_root, open_bus, open_store, wall_clock
+from services.wiring import examine_store, load_identity, load_root, open_bus, open_store, wall_clock
 from silo_agent.settings import SiloConfig, load, load_policy
 
 BUS_SECONDS = 15.0
@@ -83,8 +83,10 @@ def _policy(config: SiloConfig) -> str:
 
 
 def _store(config: SiloConfig) -> str:
-    count = sum(1 for _ in open_store(config.store).list(f"{config.federation}/"))
-    return f"{count} objects of {config.federation}"
+    store = open_store(config.store)
+    lacks = examine_store(config, store)
+    count = sum(1 for _ in store.list(f"{config.federation}/"))
+    return "; ".join([f"{count} objects of {config.federation}", *lacks])
 
 
 def _bus(config: SiloConfig) -> str:

@@ -64,7 +64,8 @@ class S3Config(BaseModel):
     @classmethod
     def _is_address(cls, endpoint: str) -> str:
         url = urlsplit(endpoint)
-        if url.scheme not in {"https", "http"} or not url.hostname or url.path.strip("/") or url.query or url.username:
+        beside = url.path.strip("/") or url.query or url.username or url.port == 0
+        if url.scheme not in {"https", "http"} or not url.hostname or beside:
             raise ValueError("an endpoint is https://HOST or https://HOST:PORT and nothing else")
         return endpoint.rstrip("/")
 
