@@ -116,11 +116,11 @@ def members(config: ConfigOption = _DEFAULT, as_json: JsonOption = False) -> Non
 def provision(
     out: Annotated[Path, typer.Argument(help="A folder for the files; made when absent.")],
     server: Annotated[
-        list[str] | None, typer.Option(help="A name or address of the broker, for its certificate; repeat for several.")
+        list[str] | None, typer.Option(help="A name or address of broker or store, for their certificate; repeatable.")
     ] = None,
     config: ConfigOption = _DEFAULT,
 ) -> None:
-    """Write what the RabbitMQ broker needs to know of every member; run it again when the roster changes."""
+    """Write what broker and store need to know of every member; run it again when the roster changes."""
     for path in provisioned.provision(load(config), out, tuple(server or ())):
         say(str(path))
 

@@ -25,6 +25,7 @@ class Issuer:
 
     def __init__(self, home: Path, federation: str) -> None:
         self._folder = private_folder(home / "authority")
+        self._store = private_folder(self._folder / "store")
         self._federation = federation
 
     @cached_property
@@ -56,9 +57,13 @@ class Issuer:
         except ConfigError as error:
             raise StateError(f"{path} is damaged", fix="restore it from the backup") from error
 
+    def known(self) -> set[str]:
+        """Everybody who was ever issued store credentials that were not forgotten."""
+        return {path.stem for path in self._store.glob("*.json")}
+
     def forget(self, name: str) -> None:
         """Draw new store credentials for a member when it is next asked for them."""
         self._path(name).unlink(missing_ok=True)
 
     def _path(self, name: str) -> Path:
-        return private_folder(self._folder / "store") / f"{name}.json"
+        return self._store / f"{name}.json"

@@ -54,6 +54,13 @@ def policy(federation: str, party: str, *, bucket: str, coordinator: str) -> dic
     return {"Version": "2012-10-17", "Statement": statements}
 
 
+def no_rights(bucket: str) -> dict[str, Any]:
+    """The IAM policy of a party that left."""
+    whole = f"arn:aws:s3:::{bucket}"
+    statement = {"Effect": "Deny", "Action": ["s3:*"], "Resource": [whole, f"{whole}/*"]}
+    return {"Version": "2012-10-17", "Statement": [statement]}
+
+
 def seaweed_identities(
     federation: str, bucket: str, parties: Mapping[str, StoreCredentials], *, coordinator: str
 ) -> dict[str, Any]:
