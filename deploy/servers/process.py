@@ -40,6 +40,7 @@ class Server(ABC):
             ServerMissing: it is not installed.
             ServerError: it does not come up; the message says why.
         """
+        self.require()
         self._process = self._spawn(self._prepare())
         deadline = time.monotonic() + self.boot_seconds
         while not self._answers():
@@ -74,6 +75,15 @@ class Server(ABC):
         """Everything that the server has said."""
         path = self.folder / "server.log"
         return path.read_text(errors="replace") if path.exists() else ""
+
+    @classmethod
+    @abstractmethod
+    def require(cls) -> None:
+        """Go on only where the server is installed.
+
+        Raises:
+            ServerMissing: it is not.
+        """
 
     @abstractmethod
     def _prepare(self) -> Sequence[str]:

@@ -58,15 +58,19 @@ class RabbitServer(Server):
         certificates: what clients must be signed by (`ca.crt`), the server's certificate (`server.crt`) and its key
             (`server.key`), as PEM.
         definitions: what it loads at every start.
+        port: where it listens; a free one if none is given.
     """
 
     title = "RabbitMQ"
     boot_seconds = 60.0
     stop_seconds = 30.0
 
-    def __init__(self, folder: Path, certificates: Mapping[str, bytes], definitions: Mapping[str, Any]) -> None:
+    def __init__(
+        self, folder: Path, certificates: Mapping[str, bytes], definitions: Mapping[str, Any], port: int | None = None
+    ) -> None:
         super().__init__(folder)
-        self.port, self._distribution, self._mapper = free_ports(3)
+        free, self._distribution, self._mapper = free_ports(3)
+        self.port = port or free
         self._certificates = certificates
         self._definitions = definitions
         self._epmd: subprocess.Popen[bytes] | None = None
@@ -109,15 +113,18 @@ class RabbitServer(Server):
             raise ServerError(f"rabbitmqctl {words[0]} fails: {(done.stderr or done.stdout).strip()}")
         return done.stdout
 
-    def _prepare(self) -> Sequence[str]:
-        epmd = shutil.which("epmd")
-        if not (PROGRAMS / "rabbitmq-server").exists() or epmd is None:
+    @classmethod
+    def require(cls) -> None:
+        """See `Server.require`."""
+        if not (PROGRAMS / "rabbitmq-server").exists() or shutil.which("epmd") is None:
             raise ServerMissing(
                 f"there is no RabbitMQ server in {PROGRAMS}", fix="`make servers` (Debian, as root) installs it"
             )
+
+    def _prepare(self) -> Sequence[str]:
         self._write()
         if self._epmd is None:
-            self._epmd = self._spawn([epmd, "-address", "127.0.0.1", "-port", str(self._mapper)])
+            self._epmd = self._spawn(["epmd", "-address", "127.0.0.1", "-port", str(self._mapper)])
         return [str(PROGRAMS / "rabbitmq-server")]
 
     def _write(self) -> None:

@@ -51,19 +51,28 @@ class SeaweedServer(Server):
         identities: who may do what, as `coordinator.provisioning.s3.seaweed_identities` says it.
         bucket: the bucket that it makes at its first start.
         tls: its certificate; None speaks plain HTTP.
+        port: where it serves S3; a free one if none is given.
     """
 
     title = "SeaweedFS"
     boot_seconds = 30.0
     stop_seconds = 10.0
 
-    def __init__(self, folder: Path, identities: Mapping[str, Any], bucket: str, tls: Tls | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        identities: Mapping[str, Any],
+        bucket: str,
+        tls: Tls | None = None,
+        port: int | None = None,
+    ) -> None:
         super().__init__(folder)
         self.bucket = bucket
         self._identities = identities
         self._tls = tls
         ports = free_ports(2 * len(_PARTS))
         self._ports = dict(zip(_PARTS, zip(ports[::2], ports[1::2], strict=True), strict=True))
+        self._ports["s3"] = port or ports[0], ports[1]
 
     @property
     def filer_port(self) -> int:
@@ -80,9 +89,13 @@ class SeaweedServer(Server):
         """The address that clients are told."""
         return f"https://localhost:{self.port}" if self._tls else f"http://127.0.0.1:{self.port}"
 
-    def _prepare(self) -> Sequence[str]:
+    @classmethod
+    def require(cls) -> None:
+        """See `Server.require`."""
         if not PROGRAM.exists():
             raise ServerMissing(f"there is no SeaweedFS at {PROGRAM}", fix="`make install` brings it")
+
+    def _prepare(self) -> Sequence[str]:
         data = self.folder / "data"
         data.mkdir(mode=0o700, parents=True, exist_ok=True)
         write_atomic(self.folder / "identities.json", json.dumps(self._identities, indent=1, sort_keys=True).encode())
