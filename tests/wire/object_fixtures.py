@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.wire.fixtures import start_or_skip
+from tests.wire.fixtures import needing_servers
 from tests.wire.objects import Objects
 
 
@@ -17,7 +17,8 @@ def running_objects() -> Iterator[Objects]:
     with tempfile.TemporaryDirectory(prefix="silokit-objects-") as folder:
         objects = Objects(Path(folder))
         try:
-            start_or_skip(objects.server)
+            with needing_servers():
+                objects.server.start()
             yield objects
         finally:
             objects.server.close()
