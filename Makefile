@@ -7,7 +7,7 @@ DATA        ?=
 BIN         := .venv/bin
 INSTALLED   := .venv/.installed
 
-.PHONY: help install demo demo-short test test-fast servers lint format bench clean
+.PHONY: help install demo demo-wire demo-short demo-wire-short test test-fast servers lint format bench clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -25,8 +25,14 @@ $(INSTALLED): pyproject.toml constraints.txt
 demo: $(INSTALLED) ## Run SiloFuse end to end on real clinical data: three silos, one coordinator
 	$(BIN)/python -m deploy.demo $(if $(DATA),--data $(DATA))
 
-demo-short: $(INSTALLED) ## The same with little training
+demo-wire: $(INSTALLED) ## The same over RabbitMQ and an S3 store, started for it (needs `make servers`)
+	$(BIN)/python -m deploy.demo --wire $(if $(DATA),--data $(DATA))
+
+demo-short: $(INSTALLED) ## The demo with little training
 	$(BIN)/python -m deploy.demo --short $(if $(DATA),--data $(DATA))
+
+demo-wire-short: $(INSTALLED) ## The same over RabbitMQ and an S3 store
+	$(BIN)/python -m deploy.demo --wire --short $(if $(DATA),--data $(DATA))
 
 test: $(INSTALLED) ## Run all tests; those that need a server say so where it is not installed
 	$(BIN)/pytest -rs

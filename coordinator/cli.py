@@ -28,8 +28,8 @@ from services.command import (
     console,
     print_json,
     say,
-    seen_from,
     serve,
+    store_section,
     write_new,
 )  # fmt: skip
 from services.config import read_yaml
@@ -54,7 +54,7 @@ app.add_typer(audit_commands(ConfigOption, _DEFAULT, lambda path: load(path).hom
 def init(
     folder: Annotated[Path, typer.Argument(help="A folder for the coordinator; made when absent.")],
     federation: Annotated[str, typer.Option(help="The federation's name.")],
-    store: Annotated[Path, typer.Option(help="The folder that is the federation's object store.")],
+    store: Annotated[str, typer.Option(help="The federation's store: a folder, or https://HOST[:PORT]/BUCKET.")],
     bus: Annotated[str, typer.Option(help="The federation's event bus: an SQLite file, or amqps://HOST[:PORT].")],
     name: Annotated[str, typer.Option(help="The coordinator's name.")] = "coordinator",
     keyholder: Annotated[
@@ -66,7 +66,7 @@ def init(
     check_names(name, federation)
     holders = keyholders.read(keyholder or [])
     config_path = folder / CONFIG_FILE
-    write_new(config_path, config_text(name, federation, seen_from(folder, store), bus_section(folder, bus)))
+    write_new(config_path, config_text(name, federation, store_section(folder, store), bus_section(folder, bus)))
     settings = load(config_path)
     if not holders:
         first = keyholders.make("first", settings.keyholders)
@@ -82,11 +82,11 @@ def init(
 def provision(
     out: Annotated[Path, typer.Argument(help="A folder for the files; made when absent.")],
     server: Annotated[
-        list[str] | None, typer.Option(help="A name or address of the broker, for its certificate; repeat for several.")
+        list[str] | None, typer.Option(help="A name or address of broker or store, for their certificate; repeatable.")
     ] = None,
     config: ConfigOption = _DEFAULT,
 ) -> None:
-    """Write what the RabbitMQ broker needs to know of every member; run it again when the roster changes."""
+    """Write what broker and store need to know of every member; run it again when the roster changes."""
     for path in provisioned.provision(load(config), out, tuple(server or ())):
         say(str(path))
 

@@ -8,14 +8,11 @@ from __future__ import annotations
 from functools import cached_property
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from coordinator.provisioning.s3 import new_credentials
-from services.artifact import canonical_json
 from services.certificates import Authority
-from services.enrolment import StoreCredentials
-from services.errors import StateError
-from services.files import private_folder, write_atomic
+from services.errors import ConfigError, StateError
+from services.files import private_folder
+from services.store.credentials import StoreCredentials, read_credentials
 
 
 class Issuer:
@@ -28,6 +25,7 @@ class Issuer:
 
     def __init__(self, home: Path, federation: str) -> None:
         self._folder = private_folder(home / "authority")
+        self._store = private_folder(self._folder / "store")
         self._federation = federation
 
     @cached_property
@@ -53,10 +51,10 @@ class Issuer:
         """
         path = self._path(name)
         if not path.exists():
-            write_atomic(path, canonical_json(new_credentials().model_dump(mode="json")))
+            new_credentials().write(path)
         try:
-            return StoreCredentials.model_validate_json(path.read_bytes())
-        except ValidationError as error:
+            return read_credentials(path)
+        except ConfigError as error:
             raise StateError(f"{path} is damaged", fix="restore it from the backup") from error
 
     def retire(self, name: str) -> None:
@@ -71,4 +69,4 @@ class Issuer:
         return tuple(sorted(name for name in names if not self._path(name).exists()))
 
     def _path(self, name: str) -> Path:
-        return private_folder(self._folder / "store") / f"{name}.json"
+        return self._store / f"{name}.json"

@@ -21,7 +21,16 @@ from coordinator.trust.metadata import ROOT_LIFE, holders_of, make_root, make_ta
 from coordinator.trust.repository import Repository
 from services.certificates import make_key, write_key
 from services.certificates import request as certificate_request
-from services.enrolment import TLS_AUTHORITY, TLS_CERTIFICATE, TLS_KEY, Request, admission, read_limited, read_request
+from services.enrolment import (
+    STORE_CREDENTIALS,
+    TLS_AUTHORITY,
+    TLS_CERTIFICATE,
+    TLS_KEY,
+    Request,
+    admission,
+    read_limited,
+    read_request,
+)  # fmt: skip
 from services.errors import StoreError, TrustError
 from services.files import private_folder, write_atomic
 from services.keyring import KeyRing
@@ -247,9 +256,10 @@ def _check_threshold(holders: Mapping[str, VerifyKey], threshold: int) -> None:
 
 
 def _certify(config: CoordinatorConfig) -> None:
-    """Give the coordinator its own certificate for the wire."""
+    """Give the coordinator its own certificate and store credentials for the wire."""
     issuer, key = Issuer(config.home, config.federation), make_key()
     private_folder((config.home / TLS_KEY).parent)
     write_key(config.home / TLS_KEY, key)
     write_atomic(config.home / TLS_CERTIFICATE, issuer.certificate(config.name, certificate_request(key, config.name)))
     write_atomic(config.home / TLS_AUTHORITY, issuer.authority.pem)
+    issuer.credentials(config.name).write(config.home / STORE_CREDENTIALS)

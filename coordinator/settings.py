@@ -45,7 +45,7 @@ def load(path: Path) -> CoordinatorConfig:
     return read_config(path, CoordinatorConfig).located(base)
 
 
-def config_text(name: str, federation: str, store: Path, bus: str) -> str:
+def config_text(name: str, federation: str, store: str, bus: str) -> str:
     """A configuration file for a new coordinator."""
     return f"""\
 # The configuration of the coordinator of federation {federation}. Relative paths start at this file.
@@ -58,7 +58,7 @@ outputs: outputs
 
 # Where sealed artifacts lie and notices are queued; the same for every party of the federation.
 store:
-  folder: {store}
+{store}
 bus:
 {bus}
 

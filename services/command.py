@@ -20,12 +20,14 @@ from rich.markup import escape
 from services import log
 from services.artifact import check_name
 from services.control import ControlServer
-from services.enrolment import TLS_AUTHORITY, TLS_CERTIFICATE, TLS_KEY
+from services.enrolment import STORE_CREDENTIALS, TLS_AUTHORITY, TLS_CERTIFICATE, TLS_KEY
 from services.errors import ConfigError, SilokitError
 from services.party import Party
+from services.store.s3 import S3Config
 
 console = Console()
 _errors = Console(stderr=True)
+_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 class LogForm(StrEnum):
@@ -114,6 +116,36 @@ def bus_section(folder: Path, bus: str) -> str:
     key: state/{TLS_KEY}"""
 
 
+def store_section(folder: Path, store: str) -> str:
+    """What a new configuration file says of the store.
+
+    Args:
+        folder: where the configuration file will lie.
+        store: the path of a folder, or `https://HOST[:PORT]/BUCKET` for an S3 store.
+
+    Raises:
+        ConfigError: it is an address of another kind, or one that would not be encrypted.
+    """
+    if "://" not in store:
+        return f"  folder: {seen_from(folder, Path(store))}"
+    endpoint, _, bucket = store.rstrip("/").rpartition("/")
+    try:
+        here = urlsplit(endpoint).hostname in _LOOPBACK
+        S3Config(endpoint=endpoint, bucket=bucket, credentials=Path(STORE_CREDENTIALS), insecure=here)
+    except ValueError:
+        raise ConfigError(
+            f"{store} is no address of a bucket",
+            fix="write https://HOST/BUCKET or https://HOST:PORT/BUCKET; http:// only for a store on this very machine",
+        ) from None
+    ca = f"ca: state/{TLS_AUTHORITY} # without this line, the authorities that this machine trusts"
+    return f"""\
+  s3:
+    endpoint: {endpoint}
+    bucket: {bucket}
+    credentials: state/{STORE_CREDENTIALS}
+    {ca if endpoint.startswith("https:") else "insecure: true"}"""
+
+
 def say(text: str) -> None:
     """Print a line for people, without breaking paths and fingerprints."""
     console.print(text, soft_wrap=True, highlight=False)
@@ -127,8 +159,14 @@ def print_json(value: Any) -> None:
 def serve(party: Party, handlers: Mapping[str, Callable[..., Any]], form: LogForm) -> None:
     """Serve until SIGTERM or SIGINT; training unwinds to its last checkpoint.
 
+    Args:
+        party: who serves.
+        handlers: what the control socket answers.
+        form: how to write the log.
+
     Raises:
         StateError: another process is this party, or the state is behind what it published.
+        StoreRefused: the store cannot be trusted with the federation.
     """
     text = form is LogForm.TEXT or (form is LogForm.AUTO and sys.stderr.isatty())
     log.configure("text" if text else "json")

@@ -18,11 +18,12 @@ from services.errors import InvalidArtifact, TrustError
 from services.files import write_atomic
 from services.keyring import KeyRing
 from services.keys import PublicIdentity, SigningKey, VerifyKey
+from services.store.credentials import StoreCredentials
 
 REQUEST_TYPE = "application/vnd.silokit.enrolment+json"
 VOUCHED_TYPE = "application/vnd.silokit.vouched-enrolment+json"
 TLS_KEY, TLS_CERTIFICATE, TLS_AUTHORITY = "tls/party.key", "tls/party.crt", "tls/authority.crt"
-STORE_SECRET = "store.secret"  # noqa: S105 - a file's name
+STORE_CREDENTIALS = "store.json"
 """Where a party keeps, in its home, what it needs on the wire."""
 _LIMIT = 1 << 20
 
@@ -44,13 +45,6 @@ class Vouched(_File):
 
     request: str
     former: VerifyKey
-
-
-class StoreCredentials(_File):
-    """With what a party shows itself to an S3 store."""
-
-    access_key: str
-    secret_key: str
 
 
 class Admission(_File):

@@ -20,6 +20,7 @@ from services.courier import Courier
 from services.errors import SilokitError, StateError, StoreError, TrustError
 from services.host import Desk, Host
 from services.state import State
+from services.store.probe import StoreRefused
 from services.trust import Trust
 
 IDLE = 0.1  # seconds between two looks at the bus
@@ -59,14 +60,18 @@ class Party:
         trust: what it believes about the others.
         host: what runs its halves.
         desk: the program's side of a run's life.
+        meet_store: finds out, before anything is sent, whether the store can be trusted with the federation.
     """
 
-    def __init__(self, state: State, courier: Courier, trust: Trust, host: Host, desk: Desk) -> None:
+    def __init__(
+        self, *, state: State, courier: Courier, trust: Trust, host: Host, desk: Desk, meet_store: Callable[[], None]
+    ) -> None:
         self.state = state
         self.courier = courier
         self.trust = trust
         self.host = host
         self.desk = desk
+        self._meet_store = meet_store
         self._stop = threading.Event()
         self._listed = 0.0
         self._paces: dict[str, Pace] = {}
@@ -83,6 +88,7 @@ class Party:
 
         Raises:
             StateError: the store knows more of this party than its state does.
+            StoreRefused: the store lacks what the configuration does not do without.
         """
         wire = threading.Thread(target=self._wire, name="wire")
         wire.start()
@@ -117,6 +123,7 @@ class Party:
         return True
 
     def _look_back(self) -> bool:
+        self._meet_store()
         self.courier.check_own_past()
         return self.look_again()
 
@@ -147,10 +154,10 @@ class Party:
             return 0
         try:
             done = task()
+        except (StateError, StoreRefused):
+            raise
         except _TRANSIENT as error:
             _log.warning("waits", task=name, reason=error.what)
-        except StateError:
-            raise
         except SilokitError as error:
             _log.error("failed", task=name, reason=error.what)
         except (OSError, sqlite3.OperationalError) as error:

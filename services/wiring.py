@@ -31,6 +31,8 @@ from services.runs import Run, RunBook, RunKeys, UnknownRun
 from services.state import LIVE, State
 from services.store import ObjectStore
 from services.store.folder import FolderStore
+from services.store.probe import StorePolicy, probe
+from services.store.s3 import S3Config, S3Store
 from services.trust import RESERVED_NAMES, Belief, departed
 from services.trust.tuf import News, TufTrust
 
@@ -56,9 +58,23 @@ class _Part(BaseModel):
 
 
 class StoreConfig(_Part):
-    """Where sealed artifacts lie."""
+    """Where sealed artifacts lie: exactly one of `folder` and `s3`."""
 
-    folder: Path = Field(description="a folder that every party of the federation reaches")
+    folder: Path | None = Field(default=None, description="a folder that every party of the federation reaches")
+    s3: S3Config | None = Field(default=None, description="a bucket of an S3 store")
+    policy: StorePolicy = Field(default=StorePolicy(), description="what becomes of an S3 store that lacks something")
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Self:
+        if (self.folder is None) == (self.s3 is None):
+            raise ValueError("name exactly one of `folder` and `s3`")
+        return self
+
+    def located(self, base: Path) -> Self:
+        """The same configuration with every path made absolute from `base`."""
+        folder = base / self.folder if self.folder else None
+        s3 = self.s3.located(base) if self.s3 else None
+        return self.model_copy(update={"folder": folder, "s3": s3})
 
 
 class BusConfig(_Part):
@@ -97,9 +113,9 @@ class PartyConfig(_Part):
         Raises:
             ConfigError: what is private lies in the store's folder.
         """
-        store = base / self.store.folder
+        store = self.store.located(base)
         for key, path in (("home", base / self.home), ("outputs", base / self.outputs)):
-            if path.resolve().is_relative_to(store.resolve()):
+            if store.folder and path.resolve().is_relative_to(store.folder.resolve()):
                 raise ConfigError(
                     f"`{key}` ({path}) lies in the store's folder, which every party reads",
                     fix=f"point `{key}` at a private folder, or `store.folder` at one that holds the store alone",
@@ -109,19 +125,35 @@ class PartyConfig(_Part):
             update={
                 "home": base / self.home,
                 "outputs": base / self.outputs,
-                "store": StoreConfig(folder=store),
+                "store": store,
                 "bus": self.bus.located(base),
             }
         )
 
 
 def open_store(config: StoreConfig) -> ObjectStore:
-    """The object store that a configuration names.
+    """The object store that a configuration names; one that is away does not keep a party from starting.
 
     Raises:
-        StoreError: it cannot be used.
+        ConfigError: the credentials, the address or a file for TLS cannot be used.
+        StoreError: the folder cannot be used.
     """
-    return FolderStore(config.folder)
+    if config.s3 is not None:
+        return S3Store(config.s3)
+    return FolderStore(cast(Path, config.folder))
+
+
+def examine_store(config: PartyConfig, store: ObjectStore) -> list[str]:
+    """What an S3 store lacks and the configuration tolerates, a sentence each; a folder is taken as it is.
+
+    Raises:
+        StoreRefused: it lacks what the configuration does not do without.
+        StoreError: it does not answer, or does not let this party do its work.
+    """
+    if config.store.s3 is None:
+        return []
+    # whatever the parties are called, this is the prefix of another
+    return probe(store, config.federation, config.name, f"not-{config.name}").judge(config.store.policy)
 
 
 def open_bus(config: PartyConfig) -> EventBus:
@@ -160,7 +192,9 @@ def trust_folder(config: PartyConfig) -> Path:
 class Assembly:
     """A party's parts, standing on each other."""
 
+    config: PartyConfig
     ring: KeyRing
+    store: ObjectStore
     state: State
     audit: Chain
     book: RunBook
@@ -172,7 +206,10 @@ class Assembly:
 
     def party(self, desk: Desk) -> Party:
         """The party, ready to run."""
-        return Party(self.state, self.courier, self.trust, self.host, desk)
+        return Party(
+            state=self.state, courier=self.courier, trust=self.trust, host=self.host, desk=desk,
+            meet_store=self.meet_store,
+        )  # fmt: skip
 
     def end_without_members(self) -> None:
         """End the runs of which a participant has left the federation, as far as fresh trust tells."""
@@ -181,6 +218,15 @@ class Assembly:
             if gone and self.book.move(run.run, "failed", self.clock(), f"{', '.join(gone)} left the federation"):
                 self.host.interrupt(run.run)
                 _log.warning("run ended", run=run.run, phase="failed", left=gone)
+
+    def meet_store(self) -> None:
+        """Find out whether the store can be trusted with the federation, and say what it lacks.
+
+        Raises:
+            StoreRefused, StoreError: as `examine_store`.
+        """
+        for lack in examine_store(self.config, self.store):
+            _log.warning("the store lacks something", lack=lack)
 
     def purge(self, run: str) -> str:
         """Delete what this party published for a run that has ended, and destroy its run key.
@@ -240,7 +286,7 @@ def assemble(
     host = Host(
         state=state, courier=courier, keys=keys, load=load, context=context, outputs=config.outputs, clock=clock
     )  # fmt: skip
-    return Assembly(ring, state, audit, RunBook(state), keys, believed, courier, host, clock)
+    return Assembly(config, ring, store, state, audit, RunBook(state), keys, believed, courier, host, clock)
 
 
 def _heeding(home: Path, ring: KeyRing, audit: Chain, clock: Clock) -> News:

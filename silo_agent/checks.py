@@ -15,7 +15,7 @@ import protocols
 from services.config import read_yaml
 from services.errors import ConfigError, SilokitError, TrustError
 from services.trust.tuf import TufTrust, pinned
-from services.wiring import load_keys, open_bus, open_store, trust_folder, wall_clock
+from services.wiring import examine_store, load_keys, open_bus, open_store, trust_folder, wall_clock
 from silo_agent.settings import SiloConfig, load, load_policy
 
 BUS_SECONDS = 15.0
@@ -84,8 +84,10 @@ def _policy(config: SiloConfig) -> str:
 
 
 def _store(config: SiloConfig) -> str:
-    count = sum(1 for _ in open_store(config.store).list(f"{config.federation}/"))
-    return f"{count} objects of {config.federation}"
+    store = open_store(config.store)
+    lacks = examine_store(config, store)
+    count = sum(1 for _ in store.list(f"{config.federation}/"))
+    return "; ".join([f"{count} objects of {config.federation}", *lacks])
 
 
 def _bus(config: SiloConfig) -> str:

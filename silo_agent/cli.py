@@ -23,6 +23,7 @@ from services.command import (
     say,
     seen_from,
     serve,
+    store_section,
     write_new,
 )  # fmt: skip
 from services.config import read_yaml
@@ -57,16 +58,15 @@ def init(
     folder: Annotated[Path, typer.Argument(help="A folder for the silo; made when absent.")],
     name: Annotated[str, typer.Option(help="This silo's name in the federation.")],
     federation: Annotated[str, typer.Option(help="The federation's name.")],
-    store: Annotated[Path, typer.Option(help="The folder that is the federation's object store.")],
+    store: Annotated[str, typer.Option(help="The federation's store: a folder, or https://HOST[:PORT]/BUCKET.")],
     bus: Annotated[str, typer.Option(help="The federation's event bus: an SQLite file, or amqps://HOST[:PORT].")],
     data: Annotated[Path | None, typer.Option(help="The silo's table (CSV or Parquet).")] = None,
 ) -> None:
     """Set up a silo: configuration, a policy that allows nothing yet, and keys that never leave this machine."""
     check_names(name, federation)
     table = seen_from(folder, data) if data else None
-    write_new(
-        folder / CONFIG_FILE, config_text(name, federation, table, seen_from(folder, store), bus_section(folder, bus))
-    )
+    wire = store_section(folder, store), bus_section(folder, bus)
+    write_new(folder / CONFIG_FILE, config_text(name, federation, table, *wire))
     write_new(folder / "policy.yaml", POLICY_TEXT)
     config = load(folder / CONFIG_FILE)
     ring = KeyRing.create(config.home, name)

@@ -7,7 +7,7 @@ from pathlib import Path
 from services import certificates
 from services.certificates import make_key, read_key, write_key
 from services.enrolment import (
-    STORE_SECRET,
+    STORE_CREDENTIALS,
     TLS_AUTHORITY,
     TLS_CERTIFICATE,
     TLS_KEY,
@@ -62,5 +62,5 @@ def admit(config: SiloConfig, admission: Path, expected: str) -> str:
     pin(trust_folder(config), root)
     write_atomic(config.home / TLS_CERTIFICATE, found.certificate.encode(), mode=0o644)
     write_atomic(config.home / TLS_AUTHORITY, found.authority.encode(), mode=0o644)
-    write_atomic(config.home / STORE_SECRET, credentials.secret_key.encode())
+    credentials.write(config.home / STORE_CREDENTIALS)
     return f"{config.name} is admitted to {config.federation}; `silo-agent check` says whether the roster names it yet"

@@ -48,7 +48,7 @@ def load_policy(config: SiloConfig) -> Policy:
     return read_config(config.policy, Policy)
 
 
-def config_text(name: str, federation: str, data: Path | None, store: Path, bus: str) -> str:
+def config_text(name: str, federation: str, data: Path | None, store: str, bus: str) -> str:
     """A configuration file for a new silo."""
     table = f"data: {data}" if data else "# data: table.csv"
     return f"""\
@@ -67,7 +67,7 @@ policy: policy.yaml
 
 # Where sealed artifacts lie and notices are queued; the same for every party of the federation.
 store:
-  folder: {store}
+{store}
 bus:
 {bus}
 

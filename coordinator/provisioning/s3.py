@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from services.artifact import check_name
-from services.enrolment import StoreCredentials
+from services.store.credentials import StoreCredentials
 from services.trust import FOLDER, RESERVED_NAMES
 
 
@@ -52,6 +52,13 @@ def policy(federation: str, party: str, *, bucket: str, coordinator: str) -> dic
     if party == coordinator:
         statements.append(_allow(["PutObject"], f"{objects}/{FOLDER}/*"))
     return {"Version": "2012-10-17", "Statement": statements}
+
+
+def no_rights(bucket: str) -> dict[str, Any]:
+    """The IAM policy of a party that left."""
+    whole = f"arn:aws:s3:::{bucket}"
+    statement = {"Effect": "Deny", "Action": ["s3:*"], "Resource": [whole, f"{whole}/*"]}
+    return {"Version": "2012-10-17", "Statement": [statement]}
 
 
 def seaweed_identities(

@@ -1,8 +1,8 @@
 """The main job as four institutions would do it, on one machine: every step is a public command line.
 
 Three silos with different columns of the same patients (SUPPORT2) and a coordinator, as separate processes over a
-folder and an SQLite file. Only the last step could not happen in the field: measuring the joined table against the
-joined real one, which nobody but a demo may hold.
+folder and an SQLite file, or over servers of their own. Only the last step could not happen in the field: measuring
+the joined table against the joined real one, which nobody but a demo may hold.
 """
 
 from __future__ import annotations
@@ -15,15 +15,17 @@ import shutil
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import yaml
 from rich.console import Console
 from rich.rule import Rule
 
-from deploy.demo import support2
+from deploy.demo import support2, wire
 from deploy.demo.closing import joint_facts, print_scores
 from deploy.demo.watch import Service, wait_until_ready, watch
+from deploy.servers.provisioned import Servers
 from services.errors import SilokitError
 
 SILOS = ("admissions", "laboratory", "outcomes")
@@ -40,26 +42,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="make demo", description=__doc__)
     parser.add_argument("--data", type=Path, help="a copy of support2.csv, where it cannot be fetched")
     parser.add_argument("--short", action="store_true", help="little training: a check that everything runs")
+    parser.add_argument("--wire", action="store_true", help="over a RabbitMQ broker and an S3 store, started for it")
     arguments = parser.parse_args()
     started = time.monotonic()
-    services: dict[str, Service] = {}
     try:
-        prepare(arguments.data, short=arguments.short)
-        enrol()
-        heading("Four services start; the consortium submits a run")
-        services = {name: start(name) for name in ("coordinator", *SILOS)}
-        wait_until_ready(services)
-        run = command("coordinator", "submit", ROOT / "run.yaml", config="coordinator").strip()
-        watch(console, services, run)
-        command("coordinator", "show", run, config="coordinator")
-        share(run)
-        measure(run, started)
+        with wire.servers() if arguments.wire else nullcontext() as servers:
+            prepare(arguments.data, short=arguments.short)
+            enrol(servers)
+            if servers is not None:
+                provision(servers)
+            run_once(started)
     except SilokitError as error:
         console.print(f"[bold red]{error}[/]")
         sys.exit(error.exit_code)
-    finally:
-        for service in services.values():
-            service.stop()
 
 
 def prepare(data: Path | None, *, short: bool) -> None:
@@ -80,21 +75,49 @@ def prepare(data: Path | None, *, short: bool) -> None:
             console.print(f"  {silo:12} {sum(1 for _ in table):5} patients, {columns} columns, its own order of rows")
 
 
-def enrol() -> None:
+def enrol(servers: Servers | None) -> None:
     """Found the federation, set up the silos, and compare fingerprints both ways."""
     heading("Keys are made at each party; people compare fingerprints")
-    wire = ("--federation", "support2", "--store", ROOT / "store", "--bus", ROOT / "bus.sqlite")
-    founded = command("coordinator", "init", ROOT / "coordinator", *wire)
+    store, bus = (servers.store, servers.bus) if servers else (ROOT / "store", ROOT / "bus.sqlite")
+    place = ("--federation", "support2", "--store", store, "--bus", bus)
+    founded = command("coordinator", "init", ROOT / "coordinator", *place)
     root = fingerprint_in(founded)
     for silo in SILOS:
         table = ROOT / "tables" / f"{silo}.csv"
-        command("silo-agent", "init", ROOT / silo, "--name", silo, *wire, "--data", table, quiet=True)
+        command("silo-agent", "init", ROOT / silo, "--name", silo, *place, "--data", table, quiet=True)
         shutil.copy(HERE / "policy.yaml", ROOT / silo / "policy.yaml")
         request, admission = ROOT / f"enrolment-{silo}.json", ROOT / f"admission-{silo}.json"
         shown = fingerprint_in(command("silo-agent", "enroll", "--out", request, config=silo))
         command("coordinator", "admit", request, "--fingerprint", shown, "--out", admission, config="coordinator")
         command("silo-agent", "enroll", "--admission", admission, "--fingerprint", root, config=silo)
-    command("silo-agent", "check", "--spec", ROOT / "run.yaml", config=SILOS[0])
+
+
+def provision(servers: Servers) -> None:
+    """Tell broker and store who the members are, and start them."""
+    heading("The consortium's operators start a RabbitMQ broker and an S3 store")
+    command("coordinator", "provision", ROOT / "provisioned", "--server", "localhost", config="coordinator")
+    servers.start(ROOT / "provisioned")
+    console.print(f"  {servers.bus}\n  {servers.store}", highlight=False)
+
+
+def run_once(started: float) -> None:
+    """Start every party, run once from the offer to the measured product, and stop them."""
+    heading("Four services start; the consortium submits a run")
+    services = {"coordinator": start("coordinator")}
+    try:
+        wait_until_ready(services)  # it publishes the roster that the silos look for
+        command("silo-agent", "check", "--spec", ROOT / "run.yaml", config=SILOS[0])
+        silos = {silo: start(silo) for silo in SILOS}
+        services |= silos
+        wait_until_ready(silos)
+        run = command("coordinator", "submit", ROOT / "run.yaml", config="coordinator").strip()
+        watch(console, services, run)
+        command("coordinator", "show", run, config="coordinator")
+        share(run)
+        measure(run, started)
+    finally:
+        for service in services.values():
+            service.stop()
 
 
 def share(run: str) -> None:

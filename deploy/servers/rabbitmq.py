@@ -1,7 +1,6 @@
 """A real RabbitMQ node in a folder of its own: mutual TLS only, private ports, nothing left behind when it stops.
 
-It runs in the foreground of its own session, with its own port mapper, and never as root. Killing, stopping and
-starting again keep folder and ports, so that clients meet the server that they knew.
+It has its own port mapper, and never runs as root.
 """
 
 from __future__ import annotations
@@ -10,17 +9,16 @@ import json
 import os
 import pwd
 import shutil
-import signal
 import socket
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from deploy.servers import ServerError, ServerMissing
 from deploy.servers.ports import free_ports
+from deploy.servers.process import Server
 from services.files import write_atomic
 
 PROGRAMS = Path("/usr/lib/rabbitmq/bin")  # Debian's; /usr/sbin holds wrappers that change user, folder and logs
@@ -32,8 +30,6 @@ _ELECT = (
 )
 NODE = "silokit@localhost"
 ACCOUNTS = ("rabbitmq", "nobody")  # who runs the node when root starts it
-BOOT_SECONDS = 60.0
-STOP_SECONDS = 30.0
 
 _CONFIG = """\
 listeners.tcp = none
@@ -54,7 +50,7 @@ log.file = false
 """
 
 
-class RabbitServer:
+class RabbitServer(Server):
     """A RabbitMQ node.
 
     Args:
@@ -62,62 +58,32 @@ class RabbitServer:
         certificates: what clients must be signed by (`ca.crt`), the server's certificate (`server.crt`) and its key
             (`server.key`), as PEM.
         definitions: what it loads at every start.
+        port: where it listens; a free one if none is given.
     """
 
-    def __init__(self, folder: Path, certificates: Mapping[str, bytes], definitions: Mapping[str, Any]) -> None:
-        self.folder = folder.resolve()
-        self.port, self._distribution, self._mapper = free_ports(3)
+    title = "RabbitMQ"
+    boot_seconds = 60.0
+    stop_seconds = 30.0
+
+    def __init__(
+        self, folder: Path, certificates: Mapping[str, bytes], definitions: Mapping[str, Any], port: int | None = None
+    ) -> None:
+        super().__init__(folder)
+        free, self._distribution, self._mapper = free_ports(3)
+        self.port = port or free
         self._certificates = certificates
         self._definitions = definitions
-        self._node: subprocess.Popen[bytes] | None = None
         self._epmd: subprocess.Popen[bytes] | None = None
         self._account = _account()
 
     def start(self) -> None:
-        """Start the node and wait until it answers.
-
-        Raises:
-            ServerMissing: RabbitMQ is not installed.
-            ServerError: the node does not come up; the message says why.
-        """
-        epmd = shutil.which("epmd")
-        if not (PROGRAMS / "rabbitmq-server").exists() or epmd is None:
-            raise ServerMissing(
-                f"there is no RabbitMQ server in {PROGRAMS}", fix="on Debian: apt-get install rabbitmq-server"
-            )
-        self._write()
-        if self._epmd is None:
-            self._epmd = self._spawn([epmd, "-address", "127.0.0.1", "-port", str(self._mapper)])
-        self._node = self._spawn([str(PROGRAMS / "rabbitmq-server")])
-        deadline = time.monotonic() + BOOT_SECONDS
-        while not self._answers():
-            if self._node.poll() is not None or time.monotonic() > deadline:
-                last = "\n".join(self.log().splitlines()[-15:])
-                self.close()
-                raise ServerError(f"RabbitMQ does not start in {self.folder}:\n{last}", fix="see the log above")
-            time.sleep(0.05)
+        """See `Server.start`; every queue has its leader."""
+        super().start()
         self.ctl("eval", _ELECT)
-
-    def kill9(self) -> None:
-        """End the node as a power cut would."""
-        self._end(signal.SIGKILL)
-
-    def stop(self) -> None:
-        """End the node in order; its port mapper stays for `start`."""
-        self._end(signal.SIGTERM)
-
-    def restart(self) -> None:
-        """Start again in the same folder on the same ports, after whichever end.
-
-        Raises:
-            ServerError: as `start`.
-        """
-        self.stop()
-        self.start()
 
     def close(self) -> None:
         """End the node at once, and its port mapper with it."""
-        self.kill9()
+        super().close()
         if self._epmd is not None:
             self._epmd.kill()
             self._epmd.wait()
@@ -147,10 +113,19 @@ class RabbitServer:
             raise ServerError(f"rabbitmqctl {words[0]} fails: {(done.stderr or done.stdout).strip()}")
         return done.stdout
 
-    def log(self) -> str:
-        """Everything that the node has said."""
-        path = self.folder / "node.log"
-        return path.read_text(errors="replace") if path.exists() else ""
+    @classmethod
+    def require(cls) -> None:
+        """See `Server.require`."""
+        if not (PROGRAMS / "rabbitmq-server").exists() or shutil.which("epmd") is None:
+            raise ServerMissing(
+                f"there is no RabbitMQ server in {PROGRAMS}", fix="`make servers` (Debian, as root) installs it"
+            )
+
+    def _prepare(self) -> Sequence[str]:
+        self._write()
+        if self._epmd is None:
+            self._epmd = self._spawn(["epmd", "-address", "127.0.0.1", "-port", str(self._mapper)])
+        return [str(PROGRAMS / "rabbitmq-server")]
 
     def _write(self) -> None:
         for path in (self.folder, self.folder / "home"):
@@ -173,14 +148,8 @@ class RabbitServer:
                     fix="root may not run RabbitMQ: use a folder that others may enter, or start as an ordinary user",
                 )
 
-    def _spawn(self, words: Sequence[str]) -> subprocess.Popen[bytes]:
-        with (self.folder / "node.log").open("ab") as log:
-            return subprocess.Popen(
-                words, **self._surroundings(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
-            )
-
     def _surroundings(self) -> dict[str, Any]:
-        """Nothing of the caller's environment: a RABBITMQ_ variable there would lead to another node."""
+        # a RABBITMQ_ variable of the caller's would lead to another node
         own = self.folder
         environment = {
             "PATH": "/usr/bin:/bin:/usr/sbin:/sbin",
@@ -215,18 +184,7 @@ class RabbitServer:
             return False
         return True
 
-    def _end(self, number: signal.Signals) -> None:
-        node, self._node = self._node, None
-        if node is None:
-            return
-        if number != signal.SIGKILL:
-            with suppress(subprocess.TimeoutExpired):
-                node.send_signal(number)
-                node.wait(STOP_SECONDS)
-        # what was started is a shell; the node is its child, in the same session, and may outlive it
-        with suppress(ProcessLookupError):
-            os.killpg(node.pid, signal.SIGKILL)
-        node.wait()
+    def _ended(self) -> None:
         while self._answers():  # a killed node holds its port for a moment: what answers next must be the next node
             time.sleep(0.01)
 

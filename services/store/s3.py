@@ -46,7 +46,7 @@ class S3Store:
         config: the store and this party's credentials.
 
     Raises:
-        ConfigError: the secret, the address or a file for TLS cannot be used.
+        ConfigError: the credentials, the address or a file for TLS cannot be used.
     """
 
     def __init__(self, config: S3Config) -> None:
@@ -54,7 +54,7 @@ class S3Store:
         self._bucket = config.bucket
         self._client = S3Client(config)
         self._sdk = self._client.sdk
-        self._place = Place(config.endpoint, config.bucket, config.access_key)
+        self._place = Place(config.endpoint, config.bucket, self._client.access_key)
 
     def put(self, key: str, source: Path | bytes) -> bool:
         """See `ObjectStore.put`.

@@ -28,28 +28,26 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from urllib3 import BaseHTTPResponse, HTTPResponse, PoolManager, ProxyManager
 
 from services.errors import ConfigError, StoreError
+from services.store.credentials import read_credentials
 
 MIB = 1 << 20
 _BLOCK = 32 << 10  # what a socket must take within its timeout
 _UNSENT = 128 << 10
 _MAX_ANSWER = 16 * MIB  # a listing of 1,000 keys is far below
-_MAX_SECRET = 4096
 _DONE = frozenset({200, 204, 206})
 # the connection is TLS, and the content is sealed: hashing every body once more would only cost time
 _UNSIGNED = "UNSIGNED-PAYLOAD"
 
 
 class S3Config(BaseModel):
-    """Where the S3 store is and as whom this party comes to it; the secret never stands here."""
+    """Where the S3 store is and as whom this party comes to it; no secret ever stands here."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     endpoint: str = Field(description="the store's address, for example https://s3.example.org:9000")
     bucket: str = Field(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$", description="the federation's bucket")
     region: str = Field(default="us-east-1", description="the region that the store says it lies in")
-    access_key: str = Field(min_length=1, description="this party's access key")
-    secret_file: Path | None = Field(default=None, description="a file with its secret, readable by this party only")
-    secret_variable: str | None = Field(default=None, description="or the environment variable that holds the secret")
+    credentials: Path = Field(description="a file with this party's access key and secret, which it alone can read")
     ca: Path | None = Field(default=None, description="the authority behind the store's certificate, if not public")
     certificate: Path | None = Field(default=None, description="a client certificate, where the store asks for one")
     key: Path | None = Field(default=None, description="its private key")
@@ -66,7 +64,8 @@ class S3Config(BaseModel):
     @classmethod
     def _is_address(cls, endpoint: str) -> str:
         url = urlsplit(endpoint)
-        if url.scheme not in {"https", "http"} or not url.hostname or url.path.strip("/") or url.query or url.username:
+        beside = url.path.strip("/") or url.query or url.username or url.port == 0
+        if url.scheme not in {"https", "http"} or not url.hostname or beside:
             raise ValueError("an endpoint is https://HOST or https://HOST:PORT and nothing else")
         return endpoint.rstrip("/")
 
@@ -74,42 +73,14 @@ class S3Config(BaseModel):
     def _holds_together(self) -> Self:
         if self.endpoint.startswith("http://") and not self.insecure:
             raise ValueError("the endpoint is not encrypted: use https://, or say `insecure: true`")
-        if (self.secret_file is None) == (self.secret_variable is None):
-            raise ValueError("say where the secret is: either `secret_file` or `secret_variable`")
         if (self.certificate is None) != (self.key is None):
             raise ValueError("`certificate` and `key` belong together")
         return self
 
     def located(self, base: Path) -> Self:
         """The same configuration with every path made absolute from `base`."""
-        paths = {name: getattr(self, name) for name in ("secret_file", "ca", "certificate", "key")}
+        paths = {name: getattr(self, name) for name in ("credentials", "ca", "certificate", "key")}
         return self.model_copy(update={name: base / path for name, path in paths.items() if path})
-
-    def secret(self) -> str:
-        """The secret.
-
-        Raises:
-            ConfigError: there is none, or others can read it.
-        """
-        if self.secret_variable is not None:
-            found = os.environ.get(self.secret_variable, "")
-            where = f"the environment variable {self.secret_variable}"
-        else:
-            found, where = _private_text(self.secret_file or Path()), str(self.secret_file)
-        if not found.strip():
-            raise ConfigError(f"{where} holds no secret", fix="the consortium provisions access key and secret")
-        return found.strip()
-
-
-def _private_text(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            # asked of the open file, so that what is read is what was checked
-            if os.fstat(file.fileno()).st_mode & 0o077:
-                raise ConfigError(f"the secret {path} can be read by others", fix=f"chmod 600 {path}")
-            return file.read(_MAX_SECRET).decode()
-    except (OSError, UnicodeDecodeError):
-        raise ConfigError(f"the secret {path} cannot be read", fix="check `secret_file`") from None
 
 
 @dataclass(frozen=True)
@@ -145,11 +116,16 @@ class S3Client:
         config: the store and this party's credentials.
 
     Raises:
-        ConfigError: the secret, the address or a file for TLS cannot be used.
+        ConfigError: the credentials, the address or a file for TLS cannot be used.
+
+    Attributes:
+        access_key: as whom the party comes.
+        bucket: the bucket.
+        sdk: the SDK, over the same connections.
     """
 
     def __init__(self, config: S3Config) -> None:
-        secret = config.secret()
+        credentials = read_credentials(config.credentials)
         self._pool = _pool(config)
         try:
             self._url = BaseURL(config.endpoint, config.region)
@@ -158,12 +134,13 @@ class S3Client:
                 f"the store's address cannot be used: {error}", fix="check `endpoint` and `region`"
             ) from error
         self._region = config.region
-        self._credentials = Credentials(config.access_key, secret)
+        self._credentials = Credentials(credentials.access_key, credentials.secret_key)
+        self.access_key = credentials.access_key
         self.bucket = config.bucket
         self.sdk = Minio(
             urlsplit(config.endpoint).netloc,
-            access_key=config.access_key,
-            secret_key=secret,
+            access_key=credentials.access_key,
+            secret_key=credentials.secret_key,
             secure=config.endpoint.startswith("https://"),
             region=config.region,
             http_client=self._pool,

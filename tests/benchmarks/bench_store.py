@@ -62,8 +62,9 @@ def main() -> None:
         try:
             config = objects.config(OPERATOR, part_mib=options.part_mib, parallel=options.parallel)
             store = S3Store(config)
+            operator = objects.credentials[OPERATOR]
             raw = Minio(
-                f"localhost:{objects.server.port}", config.access_key, config.secret(), region=config.region,
+                f"localhost:{objects.server.port}", operator.access_key, operator.secret_key, region=config.region,
                 http_client=urllib3.PoolManager(ca_certs=str(config.ca)),
             )  # fmt: skip
             ways = {

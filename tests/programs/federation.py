@@ -66,6 +66,7 @@ class Federation:
         protocol: what their policies allow.
         tables: the silos' tables.
         bus: the broker's address; an SQLite file when there is none.
+        store: the bucket's address; a folder when there is none.
     """
 
     folder: Path
@@ -73,12 +74,13 @@ class Federation:
     protocol: str = "echo"
     tables: dict[str, Path] = field(default_factory=dict)
     bus: str = ""
+    store: str = ""
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
     def found(self) -> None:
         """Found the federation and admit every silo."""
         bus = self.bus or self.folder / "bus.sqlite"
-        self.wire = ("--federation", "f", "--store", self.folder / "store", "--bus", bus)
+        self.wire = ("--federation", "f", "--store", self.store or self.folder / "store", "--bus", bus)
         root = fingerprint(run("coordinator", "init", self.folder / HUB, *self.wire).stdout)
         for silo in self.silos:
             data = ("--data", self.tables[silo]) if silo in self.tables else ()

@@ -15,7 +15,7 @@ from coordinator.settings import CoordinatorConfig
 from coordinator.trust import keyholders
 from services import certificates
 from services.enrolment import (
-    STORE_SECRET,
+    STORE_CREDENTIALS,
     TLS_AUTHORITY,
     TLS_CERTIFICATE,
     TLS_KEY,
@@ -25,6 +25,7 @@ from services.enrolment import (
 )  # fmt: skip
 from services.errors import TrustError
 from services.keyring import KeyRing
+from services.store.credentials import read_credentials
 from services.wiring import BusConfig, StoreConfig
 from silo_agent import enrolment
 from silo_agent.settings import SiloConfig
@@ -78,9 +79,14 @@ def test_an_admitted_silo_has_all_it_needs_on_the_wire(consortium: Consortium) -
     assert certificate.public_key() == certificates.read_key(home / TLS_KEY).public_key()
     certificate.verify_directly_issued_by(certificates.read_certificate(home / TLS_AUTHORITY))
     assert certificates.days_left(certificate, datetime.now(UTC)) > 30
-    secret = Issuer(consortium.hub.home, FED).credentials("north").secret_key
-    assert (home / STORE_SECRET).read_text() == secret
-    assert (home / STORE_SECRET).stat().st_mode & 0o777 == 0o600
+    assert read_credentials(home / STORE_CREDENTIALS) == Issuer(consortium.hub.home, FED).credentials("north")
+    assert (home / STORE_CREDENTIALS).stat().st_mode & 0o777 == 0o600
+
+
+def test_the_founder_has_all_it_needs_on_the_wire(consortium: Consortium) -> None:
+    home = consortium.hub.home
+    assert certificates.common_name(certificates.read_certificate(home / TLS_CERTIFICATE)) == "hub"
+    assert read_credentials(home / STORE_CREDENTIALS) == Issuer(home, FED).credentials("hub")
 
 
 def test_no_private_key_and_no_secret_is_readable_in_what_travels(consortium: Consortium) -> None:
@@ -104,7 +110,7 @@ def test_another_silo_s_admission_is_of_no_use(consortium: Consortium) -> None:
     consortium.admission("south").write_text(json.dumps(swapped))
     with pytest.raises(TrustError, match="not made for the keys of south"):
         enrolment.admit(consortium.silos["south"], consortium.admission("south"), consortium.root)
-    assert not (consortium.home("south") / STORE_SECRET).exists()
+    assert not (consortium.home("south") / STORE_CREDENTIALS).exists()
 
 
 def test_a_certificate_request_in_another_s_name_is_refused(consortium: Consortium) -> None:
@@ -122,11 +128,11 @@ def test_admitting_again_hands_out_the_same_credentials_and_touches_nobody_else_
         consortium.admit(name)
         enrolment.admit(consortium.silos[name], consortium.admission(name), consortium.root)
     issuer = Issuer(consortium.hub.home, FED)
-    kept = {name: (consortium.home(name) / STORE_SECRET).read_text() for name in consortium.silos}
-    assert kept == {name: issuer.credentials(name).secret_key for name in consortium.silos}
+    kept = {name: read_credentials(consortium.home(name) / STORE_CREDENTIALS) for name in consortium.silos}
+    assert kept == {name: issuer.credentials(name) for name in consortium.silos}
     issuer.retire("north")
-    assert Issuer(consortium.hub.home, FED).credentials("north").secret_key != kept["north"]
-    assert Issuer(consortium.hub.home, FED).credentials("south").secret_key == kept["south"]
+    assert Issuer(consortium.hub.home, FED).credentials("north") != kept["north"]
+    assert Issuer(consortium.hub.home, FED).credentials("south") == kept["south"]
 
 
 def test_enrolling_again_keeps_the_key_on_the_wire(consortium: Consortium) -> None:

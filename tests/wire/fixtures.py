@@ -5,20 +5,21 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from deploy.servers import ServerMissing
-from deploy.servers.rabbitmq import RabbitServer
 from services.bus.rabbitmq import RabbitBus
 from tests.wire.broker import Broker
 
 
-def start_or_skip(server: RabbitServer) -> None:
-    """Start a server; where it is not installed, say so and skip, but never where CI is to prove something."""
+@contextmanager
+def needing_servers() -> Iterator[None]:
+    """Where a server is not installed, say so and skip, but never where CI is to prove something."""
     try:
-        server.start()
+        yield
     except ServerMissing as error:
         if os.environ.get("CI"):
             raise
@@ -32,7 +33,8 @@ def running_broker() -> Iterator[Broker]:
         Path(folder).chmod(0o711)
         broker = Broker(Path(folder))
         try:
-            start_or_skip(broker.server)
+            with needing_servers():
+                broker.server.start()
             yield broker
         finally:
             broker.server.close()

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.wire.fixtures import needing_servers
 from tests.wire.objects import Objects
 
 
@@ -16,10 +17,11 @@ def running_objects() -> Iterator[Objects]:
     with tempfile.TemporaryDirectory(prefix="silokit-objects-") as folder:
         objects = Objects(Path(folder))
         try:
-            objects.server.start()
+            with needing_servers():
+                objects.server.start()
             yield objects
         finally:
-            objects.server.kill9()
+            objects.server.close()
 
 
 @pytest.fixture

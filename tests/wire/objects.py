@@ -34,9 +34,7 @@ class Objects:
         self.folder = folder
         self.credentials = {name: new_credentials() for name in (*PARTIES, OPERATOR)}
         for name, issued in self.credentials.items():
-            secret = folder / f"{name}.secret"
-            secret.touch(mode=0o600)
-            secret.write_text(issued.secret_key)
+            issued.write(folder / f"{name}.json")
         authority = Authority.make("heart authority")
         key = make_key()
         paths = [folder / name for name in ("ca.crt", "server.crt", "server.key")]
@@ -61,8 +59,7 @@ class Objects:
         values = {
             "endpoint": f"https://localhost:{port or self.server.port}",
             "bucket": BUCKET,
-            "access_key": self.credentials[name].access_key,
-            "secret_file": self.folder / f"{name}.secret",
+            "credentials": self.folder / f"{name}.json",
             "ca": self.ca,
             "part_mib": 5,
             "patience": 20.0,

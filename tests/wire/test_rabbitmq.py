@@ -229,7 +229,7 @@ def test_kill_9_of_the_broker_under_load_loses_no_confirmed_notice(
 
 
 def test_a_broker_that_falls_silent_is_noticed_and_its_return_too(broker: Broker) -> None:
-    node = broker.server._node
+    node = broker.server._process
     assert node is not None
     with broker.bus("north", heartbeat=5, timeout=1) as north:
         os.killpg(node.pid, signal.SIGSTOP)

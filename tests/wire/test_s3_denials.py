@@ -13,6 +13,7 @@ from coordinator.provisioning.s3 import policy, seaweed_identities
 from services.config import check_config
 from services.errors import ConfigError, StoreError
 from services.store import ObjectAbsent
+from services.store.credentials import read_credentials
 from services.store.diagnosis import AccessDenied
 from services.store.folder import FolderStore
 from services.store.probe import Capabilities, StorePolicy, probe, probe_key
@@ -82,7 +83,7 @@ def test_the_iam_form_says_the_same_and_always_in_the_same_bytes() -> None:
         "hub": ["arn:aws:s3:::artifacts/heart/hub/*", "arn:aws:s3:::artifacts/heart/trust/*"],
     }
     for name in ("trust", "../x", "*"):
-        with pytest.raises(ValueError, match=r"name|folder"):
+        with pytest.raises(ValueError, match=r"name|taken"):
             policy("heart", name, bucket=BUCKET, coordinator="hub")
     assert seaweed_identities("heart", BUCKET, {}, coordinator="hub") == {"identities": []}
 
@@ -94,16 +95,15 @@ def _client(objects: Objects, **changes: Any) -> S3Store:
     return S3Store(objects.config("north", **changes))
 
 
-def test_every_failure_says_what_it_is_and_what_to_do(
-    objects: Objects, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("WRONG", "not the secret")
-    wrong = {"secret_file": None, "secret_variable": "WRONG"}
+def test_every_failure_says_what_it_is_and_what_to_do(objects: Objects, tmp_path: Path) -> None:
+    wrong, nobody = tmp_path / "wrong", tmp_path / "nobody"
+    objects.credentials["north"].model_copy(update={"secret_key": "not the secret"}).write(wrong)
+    objects.credentials["north"].model_copy(update={"access_key": "nobody"}).write(nobody)
     port = objects.server.port
     with Proxy(1) as dead:
         cases = {
-            "does not know the access key|other secret|its secret": _client(objects, **wrong),
-            "does not know the access key nobody": _client(objects, access_key="nobody"),
+            "does not know the access key|other secret|its secret": _client(objects, credentials=wrong),
+            "does not know the access key nobody": _client(objects, credentials=nobody),
             "there is no bucket": S3Store(objects.config(OPERATOR, bucket="absent")),
             "does not resolve": _client(objects, endpoint="https://store.invalid"),
             "nothing listens": _client(objects, endpoint="https://localhost:1"),
@@ -167,25 +167,31 @@ def test_a_full_disk_here_is_said_and_leaves_nothing(
     [
         ({"endpoint": "http://store:9000"}, "insecure: true"),
         ({"endpoint": "https://store/path"}, "nothing else"),
-        ({"secret_variable": "X"}, "either"),
-        ({"secret_file": None}, "either"),
         ({"certificate": "x"}, "belong together"),
         ({"secret": "hunter2"}, "unknown key"),
     ],
 )
 def test_a_configuration_that_is_not_safe_is_refused(change: dict[str, Any], words: str) -> None:
-    sound = {"endpoint": "https://store:9000", "bucket": BUCKET, "access_key": "north", "secret_file": "secret"}
-    assert check_config(sound, S3Config, "store").located(Path("/etc")).secret_file == Path("/etc/secret")
+    sound = {"endpoint": "https://store:9000", "bucket": BUCKET, "credentials": "store.json"}
+    assert check_config(sound, S3Config, "store").located(Path("/etc")).credentials == Path("/etc/store.json")
     with pytest.raises(ConfigError, match=words):
         check_config({**sound, **change}, S3Config, "store")
 
 
-def test_a_secret_that_others_can_read_is_refused(objects: Objects, tmp_path: Path) -> None:
-    secret = tmp_path / "secret"
-    secret.write_text("s3cret")
-    secret.chmod(0o644)
-    with pytest.raises(ConfigError, match="read by others"):
-        _client(objects, secret_file=secret)
+def test_credentials_that_others_can_read_or_that_are_none_are_refused_and_not_shown(tmp_path: Path) -> None:
+    path = tmp_path / "store.json"
+    with pytest.raises(ConfigError, match="No such file"):
+        read_credentials(path)
+    for content, mode, words in (
+        ('{"access_key": "north", "secret_key": "hunter2"}', 0o644, "read by others"),
+        ('{"access_key": "north", "secret": "hunter2"}', 0o600, "holds no store credentials"),
+        ("hunter2", 0o600, "holds no store credentials"),
+    ):
+        path.write_text(content)
+        path.chmod(mode)
+        with pytest.raises(ConfigError, match=words) as caught:
+            read_credentials(path)
+        assert "hunter2" not in str(caught.value)
 
 
 # the probe
