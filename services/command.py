@@ -186,7 +186,7 @@ def serve(
         signal.signal(number, stop)
     control = ControlServer(party.state.folder, handlers)
     try:
-        _until_met(meet_store, stopped)
+        until_met(meet_store, stopped)
         party.run()
     finally:
         control.close()
@@ -195,8 +195,12 @@ def serve(
     logger.info("stopped")
 
 
-def _until_met(meet_store: Callable[[], None], stopped: Event) -> None:
-    """Meet the store, ever more patiently while it is away."""
+def until_met(meet_store: Callable[[], None], stopped: Event) -> None:
+    """Meet the store, ever more patiently while it is away, until it is met or the service is to stop.
+
+    Raises:
+        StoreRefused: the store cannot be trusted with the federation.
+    """
     pace = Pace()
     while not stopped.is_set():
         if pace.due():

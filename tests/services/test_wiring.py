@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from threading import Event
 
 import pytest
 import yaml
 
-from services.command import store_section
+from services.command import store_section, until_met
 from services.config import check_config
-from services.errors import ConfigError
+from services.errors import ConfigError, StoreError
+from services.store.probe import StoreRefused
 from services.wiring import StoreConfig
 
 S3 = {"endpoint": "https://store:9000", "bucket": "artifacts", "credentials": "store.json"}
@@ -72,3 +74,29 @@ def test_a_misspelt_key_of_the_store_names_the_nearest_one() -> None:
         check_config({"s3": {**S3, "buckt": "x"}}, StoreConfig, "store")
     with pytest.raises(ConfigError, match=r"policy\.versions: unknown key; did you mean 'versioned'"):
         check_config({"s3": S3, "policy": {"versions": "warn"}}, StoreConfig, "store")
+
+
+def test_a_store_that_is_away_is_met_when_it_is_back() -> None:
+    answers = [StoreError("away"), StoreError("still away")]
+
+    def meet() -> None:
+        if answers:
+            raise answers.pop()
+
+    until_met(meet, Event())
+    assert answers == []
+
+
+def test_a_store_that_is_refused_ends_the_service_and_one_that_is_away_does_not_keep_it_from_stopping() -> None:
+    def refuse() -> None:
+        raise StoreRefused("it cannot be trusted")
+
+    with pytest.raises(StoreRefused):
+        until_met(refuse, Event())
+    stopped = Event()
+
+    def away() -> None:
+        stopped.set()
+        raise StoreError("away")
+
+    until_met(away, stopped)
