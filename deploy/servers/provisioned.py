@@ -7,6 +7,7 @@ from pathlib import Path
 
 from coordinator.provision import AUTHORITY, DEFINITIONS, SEAWEED_IDENTITIES, SERVER_CERTIFICATE, SERVER_KEY
 from deploy.servers.ports import free_ports
+from deploy.servers.process import Server
 from deploy.servers.rabbitmq import RabbitServer
 from deploy.servers.seaweedfs import SeaweedServer, Tls
 
@@ -36,6 +37,7 @@ class Servers:
         RabbitServer.require()
         SeaweedServer.require()
         self._folder = folder
+        self._started: list[Server] = []
         self._ports = free_ports(2)
         self.bus = f"amqps://{HOST}:{self._ports[0]}"
         self.store = f"https://{HOST}:{self._ports[1]}/{BUCKET}"
@@ -52,12 +54,12 @@ class Servers:
         identities = json.loads((provisioned / SEAWEED_IDENTITIES).read_bytes())
         tls = Tls((provisioned / SERVER_CERTIFICATE).resolve(), (provisioned / SERVER_KEY).resolve())
         self.objects = SeaweedServer(self._folder / "store", identities, BUCKET, tls, self._ports[1])
-        self.objects.start()
         self.broker = RabbitServer(self._folder / "broker", certificates, definitions, self._ports[0])
-        self.broker.start()
+        for server in (self.objects, self.broker):
+            self._started.append(server)
+            server.start()
 
     def close(self) -> None:
         """End both at once."""
-        for name in ("broker", "objects"):
-            if name in vars(self):
-                getattr(self, name).close()
+        for server in self._started:
+            server.close()

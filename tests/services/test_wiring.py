@@ -9,8 +9,11 @@ import yaml
 
 from services.command import store_section
 from services.config import check_config
-from services.errors import ConfigError
+from services.errors import ConfigError, StoreError
+from services.party import Party
+from services.store.probe import StoreRefused
 from services.wiring import StoreConfig
+from tests.world import World
 
 S3 = {"endpoint": "https://store:9000", "bucket": "artifacts", "credentials": "store.json"}
 
@@ -72,3 +75,33 @@ def test_a_misspelt_key_of_the_store_names_the_nearest_one() -> None:
         check_config({"s3": {**S3, "buckt": "x"}}, StoreConfig, "store")
     with pytest.raises(ConfigError, match=r"policy\.versions: unknown key; did you mean 'versioned'"):
         check_config({"s3": S3, "policy": {"versions": "warn"}}, StoreConfig, "store")
+
+
+class Meeting(Party):
+    """A party whose store answers as it is told when it is met; it stops once it is ready."""
+
+    def __init__(self, world: World, answers: list[StoreError]) -> None:
+        parts = world.parts["north"]
+        self.answers = answers
+        super().__init__(
+            state=parts.state, courier=parts.courier, trust=parts.trust, host=parts.host, desk=world.desks["north"],
+            meet_store=self.meet,
+        )  # fmt: skip
+
+    def meet(self) -> None:
+        if self.answers:
+            raise self.answers.pop()
+
+    def _say_ready(self) -> None:
+        self.stop()
+
+
+def test_a_store_that_is_away_is_met_when_it_is_back(tmp_path: Path) -> None:
+    party = Meeting(World(tmp_path), [StoreError("away"), StoreError("still away")])
+    party.run()
+    assert party.answers == []
+
+
+def test_a_store_that_is_refused_ends_the_service(tmp_path: Path) -> None:
+    with pytest.raises(StoreRefused):
+        Meeting(World(tmp_path), [StoreRefused("it cannot be trusted")]).run()
