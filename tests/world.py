@@ -145,9 +145,11 @@ class World:
     """The federation.
 
     Args:
-        root: a folder for everybody's private folders.
+        folder: a folder for everybody's private folders.
         silos: their names.
         protocol: what the policies allow.
+        store: what everybody's artifacts lie in; a dictionary unless told otherwise.
+        bus: `of(name)` is one party's bus.
     """
 
     folder: Path
@@ -155,10 +157,10 @@ class World:
     protocol: str = "echo"
     tables: dict[str, Path] = field(default_factory=dict)
     now: datetime = field(default_factory=lambda: datetime.now(UTC))
+    store: Any = field(default_factory=MemoryStore)
+    bus: Any = field(default_factory=MemoryBus)
 
     def __post_init__(self) -> None:
-        self.store = MemoryStore()
-        self.bus = MemoryBus()
         self.root = SigningKey.generate()
         self.identities = {name: Identity.create(self.folder / name / "keys", name) for name in (HUB, *self.silos)}
         self.policies = {silo: permissive(self.protocol) for silo in self.silos}
@@ -194,7 +196,7 @@ class World:
             coordinator=HUB, members=members,
         )  # fmt: skip
         data = sign_roster(roster, self.root)
-        self.store.objects[roster_key(FEDERATION, version)] = data
+        self.store.put(roster_key(FEDERATION, version), data)
         return data
 
     # parties
