@@ -150,6 +150,7 @@ class World:
         protocol: what the policies allow.
         store: what everybody's artifacts lie in; a dictionary unless told otherwise.
         bus: `of(name)` is one party's bus.
+        skew: by how much parties' clocks are wrong.
     """
 
     folder: Path
@@ -159,6 +160,7 @@ class World:
     now: datetime = field(default_factory=lambda: datetime.now(UTC))
     store: Any = field(default_factory=MemoryStore)
     bus: Any = field(default_factory=MemoryBus)
+    skew: dict[str, timedelta] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.root = SigningKey.generate()
@@ -224,7 +226,7 @@ class World:
             guard=lambda _run, message, to: "" if name == HUB else self.policies[name].check_message(message, to),
             load=lambda protocol: protocols.half(protocol, role),
             context=context,
-            clock=self.clock,
+            clock=lambda: self.clock() + self.skew.get(name, timedelta()),
         )  # fmt: skip
         self.parts[name] = parts
         self.desks[name] = (
