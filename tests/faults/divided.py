@@ -14,7 +14,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import structlog
 
@@ -42,7 +41,6 @@ class Divided(World):
     """The federation; `victim` is the party that lives apart."""
 
     victim: str = HUB
-    spawned: int = 0
     killed: bool = False
     _apart: bool = False
     _process: int = 0
@@ -57,8 +55,8 @@ class Divided(World):
 
     # the victim's process
 
-    def spawn(self, prepare: Callable[[], Boundaries | None] = lambda: None) -> None:
-        """Let the victim begin a life of its own, instrumented as `prepare` says."""
+    def spawn(self, prepare: Callable[[], None] = lambda: None) -> None:
+        """Let the victim begin a life of its own, after what `prepare` does to its process."""
         asked, ask = os.pipe()
         answered, answer = os.pipe()
         self._process = os.fork()
@@ -66,7 +64,6 @@ class Divided(World):
             os.close(asked)
             os.close(answer)
             self._pipes = (ask, answered)
-            self.spawned += 1
             return
         status = 1
         try:
@@ -154,21 +151,17 @@ class Divided(World):
         self.close()
 
 
-def live_through(folder: Path, victim: str, fatal: Point | None = None, record: Path | None = None) -> Any:
-    """A whole run of two silos in which the victim dies once, at `fatal`; returns the federation at rest."""
+def live_through(folder: Path, victim: str, fatal: Point | None = None, record: Path | None = None) -> bool:
+    """A whole run of two silos in which the victim dies once, at `fatal`; returns whether it did."""
     world = Divided(
         folder, silos=("east", "west"), store=FolderStore(folder / "store"), bus=Buses(folder / "bus.sqlite"),
         victim=victim,
     )  # fmt: skip
     if victim != HUB:
         world.submit(silos={silo: {} for silo in world.silos})
-
-    def prepare() -> None:
-        Boundaries(fatal, record).install()
-
-    world.spawn(prepare)
+    world.spawn(Boundaries(fatal, record).install)
     try:
         world.run_to_rest()
     finally:
         world.end()
-    return world
+    return world.killed
