@@ -51,11 +51,14 @@ class Boundaries:
 
     def __init__(self, fatal: Point | None = None, record: Path | None = None) -> None:
         self._fatal = fatal
-        self._record = record.open("a", encoding="utf-8") if record else None
+        self._path = record
+        self._record: int | None = None
         self._passed: Counter[tuple[str, str]] = Counter()
 
     def install(self) -> None:
         """Instrument this process for the rest of its life."""
+        if self._path is not None:
+            self._record = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         for owner, name in _CALLS:
             setattr(owner, name, self._around(getattr(owner, name), name))
         State.transaction = self._transaction(State.transaction)  # type: ignore[method-assign, assignment]
@@ -65,8 +68,8 @@ class Boundaries:
         site = f"{what} {_asker()}"
         self._passed[site, moment] += 1
         point = Point(site, moment, self._passed[site, moment])
-        if self._record:
-            print(*point, sep="\t", file=self._record, flush=True)
+        if self._record is not None:
+            os.write(self._record, ("\t".join(map(str, point)) + "\n").encode())
         if point == self._fatal:
             os.kill(os.getpid(), signal.SIGKILL)
 
