@@ -7,7 +7,7 @@ DATA        ?=
 BIN         := .venv/bin
 INSTALLED   := .venv/.installed
 
-.PHONY: help install demo demo-wire demo-short demo-wire-short test test-fast servers lint format bench clean
+.PHONY: help install demo demo-wire demo-short demo-wire-short test test-fast faults servers lint format bench clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -42,6 +42,9 @@ servers: $(INSTALLED) ## Install the servers that tests on the wire start for th
 
 test-fast: $(INSTALLED) ## Run the tests that take seconds
 	$(BIN)/pytest -m 'not slow'
+
+faults: $(INSTALLED) ## Kill, cut, flood and forge at every point there is; takes much longer than `make test`
+	FAULTS=all $(BIN)/pytest -rs tests/faults
 
 lint: $(INSTALLED) ## Check style, types and the directions of imports
 	$(BIN)/ruff check .

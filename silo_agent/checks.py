@@ -14,6 +14,7 @@ from rich.table import Table
 import protocols
 from services.config import read_yaml
 from services.errors import ConfigError, SilokitError, TrustError
+from services.files import TEMPORARY
 from services.trust.tuf import TufTrust, pinned
 from services.wiring import examine_store, load_keys, open_bus, open_store, trust_folder, wall_clock
 from silo_agent.settings import SiloConfig, load, load_policy
@@ -103,7 +104,14 @@ def _roster(config: SiloConfig) -> str:
     with tempfile.TemporaryDirectory() as scratch:
         # a copy, so that a running agent is not disturbed, and what it has seen before is not forgotten
         pinned(trust_folder(config))
-        folder = Path(shutil.copytree(trust_folder(config), Path(scratch) / "trust", symlinks=True))
+        folder = Path(
+            shutil.copytree(
+                trust_folder(config),
+                Path(scratch) / "trust",
+                symlinks=True,
+                ignore=shutil.ignore_patterns(f"{TEMPORARY}*", "tmp*"),
+            )
+        )
         belief = TufTrust(config.federation, folder, open_store(config.store), wall_clock).look()
     ring = load_keys(config)
     named = belief.roster.members.get(config.name)

@@ -155,9 +155,12 @@ class World:
     """The federation.
 
     Args:
-        root: a folder for everybody's private folders.
+        folder: a folder for everybody's private folders.
         silos: their names.
         protocol: what the policies allow.
+        store: what everybody's artifacts lie in; a dictionary unless told otherwise.
+        bus: `of(name)` is one party's bus.
+        skew: by how much parties' clocks are wrong.
     """
 
     folder: Path
@@ -165,12 +168,13 @@ class World:
     protocol: str = "echo"
     tables: dict[str, Path] = field(default_factory=dict)
     now: datetime = field(default_factory=lambda: datetime.now(UTC))
+    store: Any = field(default_factory=MemoryStore)
+    bus: Any = field(default_factory=MemoryBus)
+    skew: dict[str, timedelta] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.store = MemoryStore()
-        self.bus = MemoryBus()
         self.holder = SigningKey.generate()
-        self.repository = Repository(self.folder / "repository", FEDERATION, self.clock)
+        self.repository = Repository(self.folder / "repository", FEDERATION, lambda: self.clock_of(HUB))
         self.rings = {name: KeyRing.create(self.home(name), name) for name in (HUB, *self.silos)}
         self.policies = {silo: permissive(self.protocol) for silo in self.silos}
         self.parts: dict[str, Assembly] = {}
@@ -195,6 +199,10 @@ class World:
 
     def clock(self) -> datetime:
         return self.now
+
+    def clock_of(self, name: str) -> datetime:
+        """What a party takes for the present."""
+        return self.clock() + self.skew.get(name, timedelta())
 
     def pass_time(self, seconds: float) -> None:
         self.now += timedelta(seconds=seconds)
@@ -236,7 +244,7 @@ class World:
             guard=lambda _run, message, to: "" if name == HUB else self.policies[name].check_message(message, to),
             load=lambda protocol: protocols.half(protocol, role),
             context=context,
-            clock=self.clock,
+            clock=lambda: self.clock_of(name),
         )  # fmt: skip
         self.parts[name] = parts
         self.desks[name] = (
@@ -251,7 +259,8 @@ class World:
 
     def trust(self, name: str, news: News) -> TufTrust:
         parts = {
-            "federation": FEDERATION, "folder": self.home(name) / "trust", "store": self.store, "clock": self.clock,
+            "federation": FEDERATION, "folder": self.home(name) / "trust", "store": self.store,
+            "clock": lambda: self.clock_of(name),
             "news": news,
         }  # fmt: skip
         return KeptTrust(self.repository, **parts) if name == HUB else TufTrust(**parts)

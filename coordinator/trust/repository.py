@@ -32,7 +32,7 @@ from coordinator.trust.metadata import (
     signed,
 )
 from services.errors import TrustError
-from services.files import private_folder, write_atomic
+from services.files import TEMPORARY, private_folder, write_atomic
 from services.keys import SigningKey, load_signing, save_private
 from services.store import ObjectAbsent, ObjectStore, ObjectTooLarge
 from services.trust import FOLDER, ROSTER, Roster
@@ -60,6 +60,8 @@ class Repository:
         self._shown: set[str] = set()  # what this process has seen in the store
         self._last: bytes | None = None  # the timestamp that it put there
         with self._locked():
+            for half_written in self._folder.rglob(f"{TEMPORARY}*"):  # a crash left it
+                half_written.unlink(missing_ok=True)
             self._finish()
 
     # what is in force
@@ -205,9 +207,10 @@ class Repository:
     def _renew(self, seen: int) -> None:
         now, stamp = self._clock(), self._timestamp()
         snapshot = self._snapshot()
-        if snapshot.signed.expires - now < SNAPSHOT_LIFE / 2:
+        # what lives longer than it may was signed by a clock that was ahead
+        if not SNAPSHOT_LIFE / 2 < snapshot.signed.expires - now <= SNAPSHOT_LIFE:
             self._sign_snapshot(self.targets.version)
-        elif stamp.version < seen or stamp.expires - now <= TIMESTAMP_LIFE - TIMESTAMP_EVERY:
+        elif stamp.version < seen or not TIMESTAMP_LIFE - TIMESTAMP_EVERY < stamp.expires - now <= TIMESTAMP_LIFE:
             data = (self._public / f"{snapshot.signed.version}.snapshot.json").read_bytes()
             self._sign_timestamp(data, snapshot.signed.version, above=seen)
 

@@ -235,10 +235,10 @@ class Incoming:
 
     def _check_life(self, manifest: Manifest) -> None:
         header = manifest.header
-        if not header.live_at(self._clock()):
+        if not header.live_at(now := self._clock()):
             raise InvalidArtifact(
                 f"the artifact lived from {header.created:%Y-%m-%d %H:%M} to {header.expires:%Y-%m-%d %H:%M} UTC, "
-                "which is not now"
+                f"which is not now: it is {now:%Y-%m-%d %H:%M} here, unless a clock is wrong"
             )
         run = self._state.row("SELECT spec FROM runs WHERE run=?", header.run)
         control = header.kind.startswith(CONTROL)

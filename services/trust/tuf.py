@@ -22,7 +22,7 @@ from tuf.ngclient import FetcherInterface, Updater, UpdaterConfig
 
 from services.artifact import canonical_json, parse_json
 from services.errors import InvalidArtifact, SilokitError, StoreError, TrustError
-from services.files import private_folder, write_atomic
+from services.files import TEMPORARY, private_folder, write_atomic
 from services.keys import PublicIdentity, VerifyKey, fingerprint
 from services.store import ObjectAbsent, ObjectStore, ObjectTooLarge
 from services.trust import FOLDER, MAX_ROSTER_BYTES, ROSTER, SKEW, Belief, Found, Roster
@@ -161,6 +161,8 @@ class TufTrust:
         self._looked: datetime | None = None
         self._trouble = ""
         self._looking = threading.Lock()
+        for half_written in (*folder.glob(f"{TEMPORARY}*"), *(folder / "metadata").glob("tmp*")):
+            half_written.unlink(missing_ok=True)  # a crash left it
 
     @property
     def belief(self) -> Belief:

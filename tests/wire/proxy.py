@@ -117,7 +117,7 @@ class Proxy:
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, count: Callable[[int], None]
     ) -> None:
         with suppress(OSError):
-            while block := await reader.read(BLOCK):
+            while block := await reader.read(self._at_once()):
                 while self.weather.silent:  # noqa: ASYNC110 - the test sets it from another thread
                     await asyncio.sleep(0.02)
                 if self.weather.delay or self.weather.rate:
@@ -128,6 +128,10 @@ class Proxy:
                 await self._maybe_cut(len(block))
             if writer.can_write_eof():
                 writer.write_eof()
+
+    def _at_once(self) -> int:
+        """How much is passed on at once: no more than is left before a cut, which then falls on its very byte."""
+        return min(BLOCK, max(self._until_cut, 1)) if self.weather.cut_every and self.weather.cuts > 0 else BLOCK
 
     async def _maybe_cut(self, passed: int) -> None:
         weather = self.weather

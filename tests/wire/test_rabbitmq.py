@@ -10,7 +10,6 @@ import statistics
 import threading
 import time
 from datetime import datetime
-from functools import partial
 
 import pytest
 
@@ -34,8 +33,6 @@ from tests.wire.broker import (
 )  # fmt: skip
 
 pytest_plugins = ["tests.wire.fixtures"]
-
-KILLS = int(os.environ.get("BROKER_KILLS", "2"))  # a longer look asks for more
 
 
 # notices
@@ -173,59 +170,6 @@ def test_what_was_not_acknowledged_comes_again_after_a_broken_connection(
     south.acknowledge(old)
     assert heard(south, 1) == {key(1)}
     until(lambda: waiting(broker, QUEUE) == 0)
-
-
-def test_kill_9_of_the_broker_under_load_loses_no_confirmed_notice(
-    broker: Broker, north: RabbitBus, south: RabbitBus, capsys: pytest.CaptureFixture[str]
-) -> None:
-    confirmed: set[str] = set()
-    found: set[str] = set()
-    done, quiet = threading.Event(), threading.Event()
-
-    def load() -> None:
-        number = 0
-        while not done.is_set():
-            try:
-                announced(north, "south", number)
-            except BusError:
-                done.wait(0.02)
-                continue
-            confirmed.add(key(number))
-            number += 1
-
-    def listen() -> bool:
-        for notice in south.consume():
-            south.acknowledge(notice)
-            found.add(notice.object)
-        return quiet.is_set() and confirmed <= found
-
-    def more_than(count: int) -> bool:
-        return len(confirmed) > count
-
-    loading = threading.Thread(target=load)
-    listening = threading.Thread(target=lambda: until(listen, 60 + 30 * KILLS))
-    for thread in (loading, listening):
-        thread.start()
-    pauses = []
-    for _ in range(KILLS):
-        before = len(confirmed)
-        until(partial(more_than, before + 100))
-        broker.server.kill9()
-        before = len(confirmed)
-        broker.server.restart()
-        began = time.monotonic()
-        until(partial(more_than, before), 30)
-        pauses.append(time.monotonic() - began)
-    done.set()
-    loading.join(60)
-    quiet.set()  # from here on nothing more is confirmed
-    listening.join(60)
-    with capsys.disabled():
-        print(
-            f"\n  {KILLS} kills, {len(confirmed)} notices confirmed, {len(confirmed - found)} lost;"
-            f" working again {max(pauses):.1f} s after the broker at the latest"
-        )
-    assert confirmed <= found
 
 
 def test_a_broker_that_falls_silent_is_noticed_and_its_return_too(broker: Broker) -> None:

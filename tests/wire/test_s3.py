@@ -1,10 +1,8 @@
 """A real S3 store over TLS keeps the promises of the port, on a bad line, under kill -9, and against other parties."""
 
 import multiprocessing
-import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -243,47 +241,3 @@ def test_a_silent_line_is_given_up(objects: Objects) -> None:
         assert time.monotonic() - start < 10
         proxy.weather.silent = False
         assert north.read(KEY, 10) == b"x"
-
-
-def test_killed_three_times_under_load_the_store_loses_nothing_that_it_confirmed(
-    objects: Objects, tmp_path: Path
-) -> None:
-    confirmed: dict[str, str] = {}
-    stop = threading.Event()
-    back: list[float] = []
-
-    def put_many(worker: int) -> None:
-        with objects.store("north") as north:
-            number = 0
-            while not stop.is_set():
-                number += 1
-                key = f"{FEDERATION}/north/load/{worker}-{number}.body"
-                source = made(tmp_path / f"{worker}", 6 if number % 8 == 0 else 0.0625)
-                with suppress(StoreError):
-                    north.put(key, source)
-                    confirmed[key] = sha(source)
-
-    workers = [threading.Thread(target=put_many, args=(number,)) for number in range(2)]
-    for worker in workers:
-        worker.start()
-    try:
-        for _ in range(3):
-            time.sleep(1.5)
-            objects.server.kill9()
-            objects.server.start()
-            start, before = time.monotonic(), len(confirmed)
-            while len(confirmed) == before:
-                assert time.monotonic() - start < 30
-                time.sleep(0.01)
-            back.append(time.monotonic() - start)
-    finally:
-        stop.set()
-        for worker in workers:
-            worker.join()
-    assert len(confirmed) > 20
-    with objects.store("south") as south:
-        assert set(confirmed) <= set(south.list(f"{FEDERATION}/north/load/"))
-        for key, digest in confirmed.items():
-            south.get(key, tmp_path / "out", 6 * MIB)
-            assert sha(tmp_path / "out") == digest
-    assert max(back) < 30

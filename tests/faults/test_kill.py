@@ -1,0 +1,79 @@
+"""kill -9 at every boundary of a run: it finishes, nothing is lost, nothing is done twice.
+
+A clean run says which boundaries there are; then, for each, a run is begun anew in which the victim dies exactly there
+and is started again. In CI every site dies at its first and its last passing; with FAULTS=all at every passing.
+What taking turns leaves out, a death between two threads at work, `tests/programs/test_kill.py` has: real programs.
+"""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import tempfile
+import time
+import traceback
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import pytest
+import structlog
+
+from tests.faults import promise
+from tests.faults.boundaries import Point, read_points
+from tests.faults.disk import DISK
+from tests.faults.divided import live_through
+from tests.world import HUB
+
+ALL = os.environ.get("FAULTS") == "all"
+LIVES = 20  # the order of a listing follows digests, so a life may pass a rare site by: then the next one dies there
+LEAST = {HUB: 120, "east": 120}  # points; more than 200 together
+
+
+def recorded(victim: str) -> list[Point]:
+    """Every point that the victim passes in a clean life, which keeps the promise as well."""
+    with tempfile.TemporaryDirectory(prefix="silokit-", dir=DISK) as folder:
+        live_through(Path(folder), victim, record=Path(folder) / "points")
+        promise.check(Path(folder))
+        return read_points(Path(folder) / "points")
+
+
+def chosen(points: list[Point]) -> list[Point]:
+    """Those to die at: all of them, or the first and the last passing of each site."""
+    last = {(point.site, point.moment): point.count for point in points}
+    return [point for point in points if ALL or point.count in {1, last[point.site, point.moment]}]
+
+
+def die_at(victim: str, point: Point) -> str:
+    """Live through one death; returns what became of it: killed, skipped, or what is wrong."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    for _ in range(LIVES):
+        with tempfile.TemporaryDirectory(prefix="silokit-", dir=DISK) as folder:
+            try:
+                killed = live_through(Path(folder), victim, fatal=point)
+                promise.check(Path(folder))
+            except Exception:  # noqa: BLE001 - told with the point that it belongs to
+                return f"{victim} dies {' '.join(map(str, point))}:\n{traceback.format_exc()}"
+            if killed:
+                return "killed"
+    return "skipped"
+
+
+@pytest.mark.parametrize("victim", [HUB, "east"])
+def test_a_party_that_dies_at_any_boundary_finishes_the_run(victim: str, capsys: pytest.CaptureFixture[str]) -> None:
+    began = time.monotonic()
+    passed = recorded(victim)
+    points = chosen(passed)
+    with ProcessPoolExecutor(2, multiprocessing.get_context("fork")) as pool:
+        found = list(pool.map(die_at, [victim] * len(points), points))
+    skipped = [point for point, what in zip(points, found, strict=True) if what == "skipped"]
+    failures = [what for what in found if what not in {"killed", "skipped"}]
+    with capsys.disabled():
+        print(
+            f"\n  {victim} killed at {len(points) - len(skipped)} points of {len({one.site for one in points})} sites"
+            f" (all in a run: {len(passed)} points), {len(skipped)} skipped; {time.monotonic() - began:.0f} s"
+        )
+    assert not failures, "\n".join([f"{len(failures)} of {len(points)}", *failures[:5]])
+    assert not skipped, skipped
+    assert {point.site for point in points} == {point.site for point in passed}
+    assert len(points) >= LEAST[victim]
