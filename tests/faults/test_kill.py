@@ -13,6 +13,7 @@ import os
 import tempfile
 import time
 import traceback
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -60,7 +61,7 @@ def die_at(victim: str, point: Point) -> str:
 
 
 @pytest.mark.parametrize("victim", [HUB, "east"])
-def test_a_party_that_dies_at_any_boundary_finishes_the_run(victim: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_party_that_dies_at_any_boundary_finishes_the_run(victim: str, figure: Callable[[str], None]) -> None:
     began = time.monotonic()
     passed = recorded(victim)
     points = chosen(passed)
@@ -68,11 +69,10 @@ def test_a_party_that_dies_at_any_boundary_finishes_the_run(victim: str, capsys:
         found = list(pool.map(die_at, [victim] * len(points), points))
     skipped = [point for point, what in zip(points, found, strict=True) if what == "skipped"]
     failures = [what for what in found if what not in {"killed", "skipped"}]
-    with capsys.disabled():
-        print(
-            f"\n  {victim} killed at {len(points) - len(skipped)} points of {len({one.site for one in points})} sites"
-            f" (all in a run: {len(passed)} points), {len(skipped)} skipped; {time.monotonic() - began:.0f} s"
-        )
+    figure(
+        f"{victim} killed at {len(points) - len(skipped)} points of {len({one.site for one in points})} sites"
+        f" (all in a run: {len(passed)} points), {len(skipped)} skipped; {time.monotonic() - began:.0f} s"
+    )
     assert not failures, "\n".join([f"{len(failures)} of {len(points)}", *failures[:5]])
     assert not skipped, skipped
     assert {point.site for point in points} == {point.site for point in passed}

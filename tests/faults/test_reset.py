@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -11,14 +12,12 @@ from services.errors import StoreError
 from tests.wire.objects import FEDERATION, MIB, Objects, made, sha
 from tests.wire.proxy import Proxy, Weather
 
-pytest_plugins = ["tests.wire.object_fixtures"]
-
 SIZES = {"in one piece": 0.25, "in parts": 11.0}  # MiB
 
 
 @pytest.mark.parametrize("how", SIZES)
 def test_an_upload_that_is_reset_is_intact_or_absent(
-    objects: Objects, tmp_path: Path, how: str, capsys: pytest.CaptureFixture[str]
+    objects: Objects, tmp_path: Path, how: str, figure: Callable[[str], None]
 ) -> None:
     source = made(tmp_path / "in", SIZES[how])
     size = source.stat().st_size
@@ -39,6 +38,5 @@ def test_an_upload_that_is_reset_is_intact_or_absent(
                 south.get(name, tmp_path / "out", 12 * MIB)
                 assert sha(tmp_path / "out") == sha(source)
                 intact += 1
-    with capsys.disabled():
-        print(f"\n  {how}: reset at {len(places)} places, {intact} intact, {len(places) - intact} absent")
+    figure(f"{how}: reset at {len(places)} places, {intact} intact, {len(places) - intact} absent")
     assert 0 < intact < len(places)

@@ -21,8 +21,6 @@ from services.errors import StoreError
 from tests.wire.broker import Broker, announced, key, until
 from tests.wire.objects import FEDERATION, Objects, made, sha
 
-pytest_plugins = ["tests.wire.fixtures", "tests.wire.object_fixtures"]
-
 ALL = os.environ.get("FAULTS") == "all"
 BROKER_KILLS, STORE_KILLS = (50, 20) if ALL else (20, 10)
 BACK = 30.0  # seconds after the server is
@@ -68,7 +66,7 @@ def kill_again_and_again(server: Any, kills: int, confirmed: dict[str, str]) -> 
 
 
 @pytest.mark.timeout(1200)
-def test_no_confirmed_notice_is_lost(broker: Broker, capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_confirmed_notice_is_lost(broker: Broker, figure: Callable[[str], None]) -> None:
     confirmed: dict[str, str] = {}
     found: set[str] = set()
 
@@ -85,15 +83,14 @@ def test_no_confirmed_notice_is_lost(broker: Broker, capsys: pytest.CaptureFixtu
         with at_work(lambda: announce(north), lambda: listen(south)):
             longest = kill_again_and_again(broker.server, BROKER_KILLS, confirmed)
         until(lambda: (listen(south), confirmed.keys() <= found)[1], 60)
-    with capsys.disabled():
-        print(
-            f"\n  broker: {BROKER_KILLS} kills, {len(confirmed)} notices confirmed, 0 lost;"
-            f" working again within {longest:.1f} s"
-        )
+    figure(
+        f"broker: {BROKER_KILLS} kills, {len(confirmed)} notices confirmed, 0 lost;"
+        f" working again within {longest:.1f} s"
+    )
 
 
 @pytest.mark.timeout(1200)
-def test_no_confirmed_object_is_lost(objects: Objects, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_confirmed_object_is_lost(objects: Objects, tmp_path: Path, figure: Callable[[str], None]) -> None:
     confirmed: dict[str, str] = {}
 
     def put_next(worker: int) -> Callable[[], None]:
@@ -116,8 +113,6 @@ def test_no_confirmed_object_is_lost(objects: Objects, tmp_path: Path, capsys: p
         for name, digest in confirmed.items():
             south.get(name, tmp_path / "out", 6 << 20)
             assert sha(tmp_path / "out") == digest
-    with capsys.disabled():
-        print(
-            f"\n  store: {STORE_KILLS} kills, {len(confirmed)} objects confirmed, 0 lost;"
-            f" working again within {longest:.1f} s"
-        )
+    figure(
+        f"store: {STORE_KILLS} kills, {len(confirmed)} objects confirmed, 0 lost; working again within {longest:.1f} s"
+    )

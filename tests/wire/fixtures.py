@@ -1,4 +1,4 @@
-"""One broker for all tests on the wire, empty for each, and parties on it; a module asks for it as `pytest_plugins`."""
+"""One broker for all tests on the wire, empty for each, and parties on it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One object store for all tests on the wire, empty for each; a module asks for it as `pytest_plugins`."""
+"""One object store for all tests on the wire, empty for each."""
 
 from __future__ import annotations
 

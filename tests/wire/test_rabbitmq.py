@@ -9,6 +9,7 @@ import signal
 import statistics
 import threading
 import time
+from collections.abc import Callable
 from datetime import datetime
 
 import pytest
@@ -31,9 +32,6 @@ from tests.wire.broker import (
     until,
     waiting,
 )  # fmt: skip
-
-pytest_plugins = ["tests.wire.fixtures"]
-
 
 # notices
 
@@ -115,7 +113,7 @@ def test_several_processes_and_threads_announce_at_once(broker: Broker, north: R
 
 
 def test_a_notice_arrives_within_a_tenth_of_a_second(
-    north: RabbitBus, south: RabbitBus, capsys: pytest.CaptureFixture[str]
+    north: RabbitBus, south: RabbitBus, figure: Callable[[str], None]
 ) -> None:
     count = 500
     sent: dict[str, float] = {}
@@ -139,20 +137,18 @@ def test_a_notice_arrives_within_a_tenth_of_a_second(
     listener.join(20)
     delays = sorted(1000 * (arrived[name] - sent[name]) for name in sent)
     p50, p99 = statistics.median(delays), delays[int(0.99 * count)]
-    with capsys.disabled():
-        print(
-            f"\n  notice to consumer: p50 {p50:.1f} ms, p99 {p99:.1f} ms, max {delays[-1]:.1f} ms;"
-            f" confirmed in {1000 * statistics.median(confirmed):.1f} ms (median of {count})"
-        )
+    figure(
+        f"notice to consumer: p50 {p50:.1f} ms, p99 {p99:.1f} ms, max {delays[-1]:.1f} ms;"
+        f" confirmed in {1000 * statistics.median(confirmed):.1f} ms (median of {count})"
+    )
     assert p99 < 100
 
 
-def test_an_idle_bus_costs_almost_no_processor_time(north: RabbitBus, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_idle_bus_costs_almost_no_processor_time(north: RabbitBus, figure: Callable[[str], None]) -> None:
     before, began = time.process_time(), time.perf_counter()
     time.sleep(3)
     share = (time.process_time() - before) / (time.perf_counter() - began)
-    with capsys.disabled():
-        print(f"\n  idle bus: {share:.2%} of one processor")
+    figure(f"idle bus: {share:.2%} of one processor")
     assert share < 0.01
 
 

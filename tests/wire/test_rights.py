@@ -19,8 +19,6 @@ from services.bus.rabbitmq import RabbitBus
 from services.certificates import Authority
 from tests.wire.broker import FEDERATION, PARTIES, Broker, event, heard, key, publish
 
-pytest_plugins = ["tests.wire.fixtures"]
-
 # rights
 
 

@@ -22,8 +22,6 @@ from tests.services.test_ports import (  # noqa: F401 - the promises of the port
 from tests.wire.objects import FEDERATION, KEY, MIB, OPERATOR, Objects, made, sha
 from tests.wire.proxy import Proxy, Tunnel, Weather
 
-pytest_plugins = ["tests.wire.object_fixtures"]
-
 PART = 5 * MIB
 
 

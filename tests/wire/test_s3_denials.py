@@ -21,8 +21,6 @@ from services.store.s3 import S3Config, S3Store
 from tests.wire.objects import BUCKET, FEDERATION, KEY, OPERATOR, Objects, made
 from tests.wire.proxy import Proxy
 
-pytest_plugins = ["tests.wire.object_fixtures"]
-
 
 @pytest.fixture
 def north(objects: Objects) -> Iterator[S3Store]:
