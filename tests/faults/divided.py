@@ -14,12 +14,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import structlog
 
 from services.bus.sqlite import SqliteBus
 from services.party import Party
-from services.store.folder import FolderStore
 from tests.faults.boundaries import Boundaries, Point
 from tests.world import HUB, World
 
@@ -38,9 +38,10 @@ class Buses:
 
 @dataclass
 class Divided(World):
-    """The federation; `victim` is the party that lives apart."""
+    """The federation; `victim` is the party that lives apart, `specification` the one run that there is."""
 
     victim: str = HUB
+    specification: dict[str, Any] = field(default_factory=dict)
     killed: bool = False
     _apart: bool = False
     _process: int = 0
@@ -94,7 +95,7 @@ class Divided(World):
 
     def _round(self, party: Party) -> bool:
         if self.victim == HUB and not self.hub._parts.book.all():
-            self.submit(silos={silo: {} for silo in self.silos})
+            self.hub.submit(self.specification)
             return True
         return party.exchange() | party.host.work_once(self.desks[self.victim])
 
@@ -151,14 +152,10 @@ class Divided(World):
         self.close()
 
 
-def live_through(folder: Path, victim: str, fatal: Point | None = None, record: Path | None = None) -> bool:
-    """A whole run of two silos in which the victim dies once, at `fatal`; returns whether it did."""
-    world = Divided(
-        folder, silos=("east", "west"), store=FolderStore(folder / "store"), bus=Buses(folder / "bus.sqlite"),
-        victim=victim,
-    )  # fmt: skip
-    if victim != HUB:
-        world.submit(silos={silo: {} for silo in world.silos})
+def live_through(world: Divided, fatal: Point | None = None, record: Path | None = None) -> bool:
+    """A whole run in which the victim dies once, at `fatal`; returns whether it did."""
+    if world.victim != HUB:
+        world.hub.submit(world.specification)
     world.spawn(Boundaries(fatal, record).install)
     try:
         world.run_to_rest()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections.abc import Mapping
 from contextlib import closing
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -15,44 +17,55 @@ from services.seal import read_manifest
 from services.state import State
 from tests.world import FEDERATION, HUB
 
-SILOS = ("east", "west")
-CHORUS = "".join(f"hello from {silo}\n" for silo in SILOS)
-_SILO_STEPS = {"join", "begin", "greeting", "keep", "ending"}
-_STEPS = {HUB: {"offer", "begin", "chorus", "ending", *(f"done.{silo}" for silo in SILOS)}}
-_SILO_KINDS = ["echo.greeting", "run.done", "run.join"]
-_KINDS = {HUB: ["echo.chorus", "run.begin", "run.offer"]}
 
+@dataclass(frozen=True)
+class Promise:
+    """What a run of one protocol leaves at everybody.
 
-def check(folder: Path) -> None:
-    """The one run is done at everybody, nothing is lost, nothing is there twice, nothing private is left.
-
-    Raises:
-        AssertionError: it is not so.
+    Args:
+        steps: the names of the finished steps, by party.
+        kinds: the kinds of what was sent, sorted, by party.
+        result: the name of the silos' result.
     """
-    for name in (HUB, *SILOS):
-        _check_party(folder, name)
-    with closing(sqlite3.connect(folder / "bus.sqlite")) as bus:
-        assert bus.execute("SELECT * FROM notices").fetchall() == [], "a notice was never acknowledged"
 
+    steps: Mapping[str, set[str]]
+    kinds: Mapping[str, list[str]]
+    result: str
 
-def _check_party(folder: Path, name: str) -> None:
-    home = folder / name / "state"
-    with State(home, writer=False) as state:
-        (run,) = state.rows("SELECT * FROM runs")
-        assert run["phase"] == "done", (name, run["phase"], run["detail"])
-        steps = {row["step"]: datetime.fromisoformat(row["finished"]) for row in state.rows("SELECT * FROM steps")}
-        assert steps.keys() == _STEPS.get(name, _SILO_STEPS)
-        _check_nothing_was_computed_again(folder / f"{name}.log", steps)
-        _check_sent(state, folder / "store" / FEDERATION / name / run["run"], _KINDS.get(name, _SILO_KINDS))
-        assert state.rows("SELECT * FROM inbox WHERE state IN ('ready', 'refused')") == []
-        assert state.rows("SELECT * FROM quarantine") == []
-    verify_audit(home)
-    if name != HUB:
-        assert (folder / name / "outputs" / run["run"] / "chorus.txt").read_text() == CHORUS
-    left = [path for place in ("runs", "late", "outbox") for path in (home / place).glob("*")]
-    half = [path for path in (folder / name).rglob("*") if path.name.startswith(TEMPORARY) or path.suffix == ".part"]
-    half += [*home.glob("*.incoming"), *home.glob("trust/metadata/tmp*")]
-    assert [*left, *half] == [], "something is left behind"
+    def check(self, folder: Path) -> None:
+        """The one run is done at everybody, nothing is lost, nothing is there twice, nothing private is left.
+
+        Raises:
+            AssertionError: it is not so.
+        """
+        for name in self.steps:
+            self._check_party(folder, name)
+        with closing(sqlite3.connect(folder / "bus.sqlite")) as bus:
+            assert bus.execute("SELECT * FROM notices").fetchall() == [], "a notice was never acknowledged"
+
+    def results(self, folder: Path) -> dict[str, bytes]:
+        """Every silo's result."""
+        found = {name: list(folder.glob(f"{name}/outputs/*/{self.result}")) for name in self.steps if name != HUB}
+        return {name: path.read_bytes() for name, (path,) in found.items()}
+
+    def _check_party(self, folder: Path, name: str) -> None:
+        home = folder / name / "state"
+        with State(home, writer=False) as state:
+            (run,) = state.rows("SELECT * FROM runs")
+            assert run["phase"] == "done", (name, run["phase"], run["detail"])
+            steps = {row["step"]: datetime.fromisoformat(row["finished"]) for row in state.rows("SELECT * FROM steps")}
+            assert steps.keys() == self.steps[name]
+            _check_nothing_was_computed_again(folder / f"{name}.log", steps)
+            _check_sent(state, folder / "store" / FEDERATION / name / run["run"], self.kinds[name])
+            assert state.rows("SELECT * FROM inbox WHERE state IN ('ready', 'refused')") == []
+            assert state.rows("SELECT * FROM quarantine") == []
+        verify_audit(home)
+        left = [path for place in ("runs", "late", "outbox") for path in (home / place).glob("*")]
+        half = [
+            path for path in (folder / name).rglob("*") if path.name.startswith(TEMPORARY) or path.suffix == ".part"
+        ]
+        half += [*home.glob("*.incoming"), *home.glob("trust/metadata/tmp*")]
+        assert [*left, *half] == [], "something is left behind"
 
 
 def _check_nothing_was_computed_again(log: Path, finished: dict[str, datetime]) -> None:

@@ -20,10 +20,11 @@ from pathlib import Path
 import pytest
 import structlog
 
-from tests.faults import promise
+from services.store.folder import FolderStore
 from tests.faults.boundaries import Point, read_points
 from tests.faults.disk import DISK
-from tests.faults.divided import live_through
+from tests.faults.divided import Buses, Divided, live_through
+from tests.faults.promise import Promise
 from tests.world import HUB
 
 ALL = os.environ.get("FAULTS") == "all"
@@ -31,11 +32,33 @@ LIVES = 20  # the order of a listing follows digests, so a life may pass a rare 
 LEAST = {HUB: 120, "east": 120}  # points; more than 200 together
 
 
+SILOS = ("east", "west")
+_STEPS, _KINDS = {"join", "begin", "greeting", "keep", "ending"}, ["echo.greeting", "run.done", "run.join"]
+PROMISE = Promise(
+    steps={HUB: {"offer", "begin", "chorus", "ending", *(f"done.{silo}" for silo in SILOS)}}
+    | dict.fromkeys(SILOS, _STEPS),
+    kinds={HUB: ["echo.chorus", "run.begin", "run.offer"]} | dict.fromkeys(SILOS, _KINDS),
+    result="chorus.txt",
+)
+CHORUS = "".join(f"hello from {silo}\n" for silo in SILOS).encode()
+
+
+def live(folder: Path, victim: str, fatal: Point | None = None, record: Path | None = None) -> bool:
+    """A whole run of two silos, which must keep the promise; returns whether the victim died."""
+    world = Divided(
+        folder, silos=SILOS, store=FolderStore(folder / "store"), bus=Buses(folder / "bus.sqlite"), victim=victim
+    )
+    world.specification = world.spec()
+    died = live_through(world, fatal, record)
+    PROMISE.check(folder)
+    assert PROMISE.results(folder) == dict.fromkeys(SILOS, CHORUS)
+    return died
+
+
 def recorded(victim: str) -> list[Point]:
     """Every point that the victim passes in a clean life, which keeps the promise as well."""
     with tempfile.TemporaryDirectory(prefix="silokit-", dir=DISK) as folder:
-        live_through(Path(folder), victim, record=Path(folder) / "points")
-        promise.check(Path(folder))
+        live(Path(folder), victim, record=Path(folder) / "points")
         return read_points(Path(folder) / "points")
 
 
@@ -51,8 +74,7 @@ def die_at(victim: str, point: Point) -> str:
     for _ in range(LIVES):
         with tempfile.TemporaryDirectory(prefix="silokit-", dir=DISK) as folder:
             try:
-                killed = live_through(Path(folder), victim, fatal=point)
-                promise.check(Path(folder))
+                killed = live(Path(folder), victim, fatal=point)
             except Exception:  # noqa: BLE001 - told with the point that it belongs to
                 return f"{victim} dies {' '.join(map(str, point))}:\n{traceback.format_exc()}"
             if killed:
