@@ -35,13 +35,13 @@ demo-wire-short: $(INSTALLED) ## The same over RabbitMQ and an S3 store
 	$(BIN)/python -m deploy.demo --wire --short $(if $(DATA),--data $(DATA))
 
 test: $(INSTALLED) ## Run all tests; those that need a server say so where it is not installed
-	$(BIN)/pytest -rs -n auto --dist loadfile
+	$(BIN)/pytest -rs -n auto --dist loadfile --no-loadscope-reorder
 
 servers: $(INSTALLED) ## Install the servers that tests on the wire start for themselves (Debian, as root)
 	apt-get update -q && apt-get install -y -q --no-install-recommends rabbitmq-server
 
 test-fast: $(INSTALLED) ## Run the tests that take seconds
-	$(BIN)/pytest -m 'not slow' -n auto --dist loadfile
+	$(BIN)/pytest -m 'not slow' -n auto --dist loadfile --no-loadscope-reorder
 
 faults: $(INSTALLED) ## Kill, cut, flood and forge at every point there is; takes much longer than `make test`
 	FAULTS=all $(BIN)/pytest -rs tests/faults

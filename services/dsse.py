@@ -14,7 +14,7 @@ from securesystemslib.exceptions import VerificationError
 from securesystemslib.signer import Signature  # type: ignore[attr-defined] # not in its __all__
 
 from services.artifact import canonical_json, parse_json
-from services.errors import InvalidArtifact
+from services.errors import BadSignature, InvalidArtifact
 from services.keys import SigningKey, VerifyKey
 
 
@@ -48,13 +48,14 @@ def verify(data: bytes, payload_type: str, key: VerifyKey, limit: int) -> bytes:
     """The payload of an envelope that `key` signed.
 
     Raises:
-        InvalidArtifact: as `peek`, or the signature does not hold.
+        InvalidArtifact: as `peek`.
+        BadSignature: the signature does not hold under this key.
     """
     envelope = _parse_as(data, payload_type, limit)
     try:
         envelope.verify([key.sslib()], threshold=1)
     except VerificationError:
-        raise InvalidArtifact("the signature does not hold") from None
+        raise BadSignature("the signature does not hold") from None
     return bytes(envelope.payload)
 
 

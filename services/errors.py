@@ -59,6 +59,10 @@ class InvalidArtifact(SilokitError):
     exit_code = 6
 
 
+class BadSignature(InvalidArtifact):
+    """A signature that does not hold under the key that is known: another key may have made it."""
+
+
 class StoreError(SilokitError):
     """The object store cannot do what was asked of it."""
 

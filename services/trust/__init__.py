@@ -113,11 +113,11 @@ class Trust(Protocol):
         Args:
             sender: who is said to have signed.
             noticed: when the artifact was heard of first.
-            check: raises InvalidArtifact when the signature does not hold under a key.
+            check: raises BadSignature when the signature does not hold under a key.
 
         Raises:
             TrustError: the trust is stale, or the news cannot be had: judge later.
-            InvalidArtifact: the sender is a stranger, or nothing that it signed.
+            BadSignature: the sender is a stranger, or did not sign it.
         """
 
     def refresh(self) -> None:

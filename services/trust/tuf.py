@@ -21,7 +21,7 @@ from tuf.api.serialization import DeserializationError
 from tuf.ngclient import FetcherInterface, Updater, UpdaterConfig
 
 from services.artifact import canonical_json, parse_json
-from services.errors import InvalidArtifact, SilokitError, StoreError, TrustError
+from services.errors import BadSignature, InvalidArtifact, SilokitError, StoreError, TrustError
 from services.files import TEMPORARY, private_folder, write_atomic
 from services.keys import PublicIdentity, VerifyKey, fingerprint
 from services.store import ObjectAbsent, ObjectStore, ObjectTooLarge
@@ -206,7 +206,7 @@ class TufTrust:
         """See `Trust.verified`."""
         try:
             return self._under_its_keys(sender, check)
-        except InvalidArtifact:
+        except BadSignature:
             if self._looked is not None and self._looked > noticed:
                 raise
             self.look()
@@ -215,13 +215,13 @@ class TufTrust:
     def _under_its_keys(self, sender: str, check: Callable[[VerifyKey], Found]) -> Found:
         roster = self.roster
         if sender not in roster.members:
-            raise InvalidArtifact("the sender is not a member of the federation")
+            raise BadSignature("the sender is not a member of the federation")
         now = self._clock()
         for former in roster.former.get(sender, ()):
             if now <= former.until:
                 try:
                     return check(former.verify)
-                except InvalidArtifact:
+                except BadSignature:
                     continue
         return check(roster.members[sender].verify)
 

@@ -12,8 +12,9 @@ from coordinator import roster
 from coordinator.credentials import Issuer
 from coordinator.provision import provision
 from coordinator.settings import CoordinatorConfig
+from coordinator.trust import keyholders
 from services.enrolment import STORE_CREDENTIALS
-from services.keys import Identity
+from services.keyring import KeyRing
 from services.store.credentials import read_credentials
 from services.store.s3 import S3Config
 from services.wiring import BusConfig, StoreConfig
@@ -31,17 +32,19 @@ class Consortium:
         hub = folder / "hub"
         s3 = S3Config(endpoint="http://127.0.0.1:1", bucket=BUCKET, credentials=hub / STORE_CREDENTIALS, insecure=True)
         self.wire: dict[str, Any] = {"store": StoreConfig(s3=s3), "bus": BusConfig(sqlite=folder / "bus.sqlite")}
-        self.config = CoordinatorConfig(federation=FED, name="hub", home=hub, **self.wire)
-        roster.found(self.config)
+        holders = folder / "keyholders"
+        self.config = CoordinatorConfig(federation=FED, name="hub", home=hub, keyholders=holders, **self.wire)
+        holder = keyholders.make("holder", holders)
+        roster.found(self.config, {holder.name: holder.verify}, 1)
         self.admit("north")
 
     def admit(self, name: str) -> None:
         home = self.folder / name
         config = SiloConfig(federation=FED, name=name, home=home, policy=self.folder / "policy.yaml", **self.wire)
-        Identity.create(home / "keys", name)
+        KeyRing.create(home, name)
         enrolment.request(config, home / "request")
-        roster.admit(self.config, roster.read_enrolment(self.config, home / "request"), home / "admission")
-        enrolment.admit(config, home / "admission", roster.root_fingerprint(self.config))
+        roster.admit(self.config, *roster.read_enrolment(self.config, home / "request"), home / "admission")
+        enrolment.admit(config, home / "admission", roster.fingerprint(self.config))
 
     def provision(self) -> dict[str, Any]:
         """Every file, by its name."""
@@ -87,7 +90,8 @@ def test_provisioning_again_writes_the_same_bytes_and_a_new_member_touches_nobod
 
 
 def test_who_left_keeps_no_right(consortium: Consortium) -> None:
-    Issuer(consortium.config.home, FED).credentials("gone")  # once a member, and not in the roster any more
+    consortium.admit("gone")
+    roster.retire(consortium.config, "gone")
     files = consortium.provision()
     assert "gone" not in {one["name"] for one in files["seaweedfs-identities.json"]["identities"]}
     assert [one["Effect"] for one in files["gone.json"]["Statement"]] == ["Deny"]

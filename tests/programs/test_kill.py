@@ -20,8 +20,6 @@ EITHER = [
     "services.courier.outgoing:seal:before:1",
     "services.state:State.finish:after:1",  # inside the transaction that fills the outbox
     "services.courier.outgoing:Outgoing.send:after:1",
-    "services.store.folder:FolderStore.put:after:1",  # between body and manifest
-    "services.store.folder:FolderStore.put:after:2",  # between manifest and notice
     "services.bus.sqlite:SqliteBus.announce:after:1",  # between notice and "sent"
     # arriving
     "services.bus.sqlite:SqliteBus.acknowledge:before:1",  # written down, not acknowledged
@@ -43,7 +41,9 @@ SILO = [
     "services.courier.outgoing:seal:after:1",
     "services.courier.outgoing:Outgoing.send:after:2",
     "services.store.folder:FolderStore.put:before:1",
-    "services.store.folder:FolderStore.read:after:1",
+    "services.store.folder:FolderStore.put:after:1",  # between body and manifest
+    "services.store.folder:FolderStore.put:after:2",  # between manifest and notice
+    "services.courier.incoming:Incoming._read:after:1",
     "services.bus.sqlite:SqliteBus.acknowledge:after:1",
     "services.runs:RunBook.move:after:1",
     "services.host:Host._do:before:1",
@@ -51,7 +51,11 @@ SILO = [
     "services.host:Host._publish:after:1",  # its result lies there, its run goes on
     "services.host:remove_tree:before:1",
 ]
-POINTS = [("east", where) for where in EITHER + SILO] + [(HUB, where) for where in EITHER]
+COORDINATOR = [  # at its start it puts the trust's four objects
+    "services.store.folder:FolderStore.put:after:5",  # between body and manifest
+    "services.store.folder:FolderStore.put:after:6",  # between manifest and notice
+]
+POINTS = [("east", where) for where in EITHER + SILO] + [(HUB, where) for where in EITHER + COORDINATOR]
 EVERYBODY = (HUB, "east", "west")
 _SILO_STEPS = {"join", "begin", "greeting", "keep", "ending"}
 STEPS = {

@@ -18,7 +18,7 @@ from tuf.api.metadata import DelegatedRole, Metadata, MetaFile, Snapshot, Target
 from coordinator.trust.draft import Draft
 from coordinator.trust.metadata import make_root, make_snapshot, make_targets, make_timestamp, roster_bytes, signed
 from coordinator.trust.repository import Repository
-from services.errors import InvalidArtifact, StoreError, TrustError
+from services.errors import BadSignature, InvalidArtifact, StoreError, TrustError
 from services.keys import Identity, SigningKey, VerifyKey
 from services.trust import SKEW, FormerKey, Roster
 from services.trust.tuf import TufTrust, pin
@@ -212,7 +212,7 @@ def test_an_artifact_of_a_new_member_is_judged_later_where_the_news_cannot_be_ha
 
 def test_a_forgery_costs_one_look_however_often_it_is_tried(scene: Scene) -> None:
     def never(_key: VerifyKey) -> None:
-        raise InvalidArtifact("the signature does not hold")
+        raise BadSignature("the signature does not hold")
 
     noticed = scene.now
     scene.now += timedelta(seconds=1)
@@ -232,7 +232,7 @@ def test_a_former_key_is_taken_until_its_grace_ends(scene: Scene) -> None:
     def under(wanted: VerifyKey) -> Callable[[VerifyKey], VerifyKey]:
         def check(key: VerifyKey) -> VerifyKey:
             if key != wanted:
-                raise InvalidArtifact("the signature does not hold")
+                raise BadSignature("the signature does not hold")
             return key
 
         return check
