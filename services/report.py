@@ -24,7 +24,7 @@ class Report:
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._table = Table(box=None, header_style="bold", pad_edge=False)
+        self._table = Table(box=None, header_style="bold")
         self._table.add_column("")
         self._table.add_column("check", no_wrap=True)
         self._table.add_column("found", overflow="fold")

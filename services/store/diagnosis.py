@@ -32,7 +32,7 @@ CLOCK = "set this machine's clock (NTP); if it is right, the store's operator mu
 TOO_LARGE = 413
 """The HTTP status of a proxy that takes no body of that size."""
 
-_ON_THE_LINE = (socket.gaierror, ConnectionError, TimeoutError, ssl.SSLError)  # what is no file's error among OSError's
+_ON_THE_LINE = (HTTPError, socket.gaierror, ConnectionError, TimeoutError, ssl.SSLError)  # and not a file's
 _NOT_TLS = ("WRONG_VERSION", "RECORD_LAYER")
 _DENIED = frozenset({"AccessDenied", "AllAccessDisabled", "Forbidden", "UnauthorizedAccess"})
 _WRONG_KEY = frozenset({"InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "ExpiredToken"})
@@ -84,7 +84,7 @@ def explain(error: BaseException, doing: str, place: Place) -> StoreError:
         return error
     if isinstance(error, S3Error):
         return _answered(error, doing, place)
-    if isinstance(error, HTTPError | _ON_THE_LINE):
+    if isinstance(error, _ON_THE_LINE):
         what, fix, who = _network(error, place)
     elif isinstance(error, OSError):
         what = f"a local file cannot be used ({error.strerror or type(error).__name__})"
