@@ -10,6 +10,7 @@ import typer
 import protocols
 from coordinator import provision as provisioned
 from coordinator import roster
+from coordinator.checks import run_checks
 from coordinator.desk import CoordinatorDesk
 from coordinator.settings import CONFIG_FILE, ConfigOption, CoordinatorConfig, config_text, load
 from coordinator.trust import keyholders
@@ -22,6 +23,7 @@ from services.command import (
     JsonOption,
     LogForm,
     LogOption,
+    NetworkOption,
     RunArgument,
     bus_section,
     check_names,
@@ -89,6 +91,13 @@ def provision(
     """Write what broker and store need to know of every member; run it again when the roster changes."""
     for path in provisioned.provision(load(config), out, tuple(server or ())):
         say(str(path))
+
+
+@app.command()
+def check(config: ConfigOption = _DEFAULT, network: NetworkOption = False) -> None:
+    """Check configuration, keys, store, bus, roster and trust repository; says what to fix, and who must."""
+    if not run_checks(console, config, network=network):
+        raise typer.Exit(code=1)
 
 
 @app.command("serve")

@@ -40,6 +40,9 @@ class LogForm(StrEnum):
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 LogOption = Annotated[LogForm, typer.Option(help="json, text, or auto: text on a terminal, JSON elsewhere.")]
+NetworkOption = Annotated[
+    bool, typer.Option("--network", help="Walk the way to store and broker too, a step at a time.")
+]
 RunArgument = Annotated[str, typer.Argument(help="The run's identifier.")]
 
 

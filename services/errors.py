@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+MACHINE = "who runs this machine"
+NETWORK = "this institution's network people"
+CONSORTIUM = "the consortium"
+STORE_OPERATOR = "the store's operator"
+BROKER_OPERATOR = "the broker's operator"
+
 
 class SilokitError(Exception):
     """The base of every error that the kit raises on purpose.
@@ -10,15 +16,17 @@ class SilokitError(Exception):
         what: what happened, in one sentence; never a value from a table.
         fix: what the reader can do about it.
         kept: what was not lost.
+        who: whose task the fix is, where that is not whoever reads it.
     """
 
     exit_code = 1
 
-    def __init__(self, what: str, *, fix: str = "", kept: str = "") -> None:
+    def __init__(self, what: str, *, fix: str = "", kept: str = "", who: str = "") -> None:
         super().__init__(what)
         self.what = what
         self.fix = fix
         self.kept = kept
+        self.who = who
 
     def __str__(self) -> str:
         parts = [self.what]

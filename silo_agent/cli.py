@@ -15,6 +15,7 @@ from services.command import (
     JsonOption,
     LogForm,
     LogOption,
+    NetworkOption,
     RunArgument,
     bus_section,
     check_names,
@@ -113,9 +114,10 @@ def rotate(
 def check(
     config: ConfigOption = _DEFAULT,
     spec: Annotated[Path | None, typer.Option(help="Check the table against this run specification too.")] = None,
+    network: NetworkOption = False,
 ) -> None:
-    """Check configuration, data, keys, roster, store and bus; says what to fix."""
-    if not run_checks(console, config, spec):
+    """Check configuration, policy, keys, store, bus, roster and data; says what to fix, and who must."""
+    if not run_checks(console, config, spec, network=network):
         raise typer.Exit(code=1)
 
 

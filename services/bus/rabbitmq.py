@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Self
 
 import structlog
+from cryptography import x509
 from pika import ConnectionParameters, SSLOptions
 from pika.credentials import ExternalCredentials
 from pydantic import BaseModel, ConfigDict, Field
@@ -30,7 +31,7 @@ from services.bus.amqp import Outgoing, Owner, Refused, Session
 from services.bus.cloudevent import read_event, write_event
 from services.bus.diagnosis import Broker, Trouble, explain
 from services.certificates import common_name, days_left, read_certificate
-from services.errors import InvalidArtifact, TrustError
+from services.errors import CONSORTIUM, InvalidArtifact, TrustError
 
 LONGEST_PAUSE = 5.0  # seconds between two attempts to connect, at most
 _log = structlog.get_logger()
@@ -187,19 +188,8 @@ class RabbitBus:
     def _parameters(self) -> ConnectionParameters:
         """How to connect, with the certificate as it is now: a renewed one counts from the next connection on."""
         config, me = self._config, self._broker.me
-        certificate = read_certificate(config.certificate)
-        if common_name(certificate) != me:
-            raise TrustError(
-                f"the certificate {config.certificate} is {common_name(certificate)!r}'s, not {me!r}'s",
-                fix="point `certificate` and `key` at this party's own",
-            )
-        if days_left(certificate, datetime.now(UTC)) < 0:
-            raise TrustError(
-                f"the certificate {config.certificate} expired on {certificate.not_valid_after_utc:%Y-%m-%d}",
-                fix="make a certificate request and have the consortium sign it",
-            )
-        context = ssl.create_default_context(cafile=str(config.ca))
-        context.load_cert_chain(config.certificate, config.key)
+        own_certificate(config, me)
+        context = tls_context(config)
         return ConnectionParameters(
             host=config.host,
             port=config.port,
@@ -255,6 +245,38 @@ class RabbitBus:
         if now != before and not self._closed.is_set():
             _log.warning("bus away", reason=now.what)
         return now
+
+
+def own_certificate(config: RabbitConfig, me: str) -> x509.Certificate:
+    """The certificate with which a party shows itself to the broker, as it is now.
+
+    Raises:
+        TrustError: it is absent, another's, or has expired.
+    """
+    certificate = read_certificate(config.certificate)
+    if common_name(certificate) != me:
+        raise TrustError(
+            f"the certificate {config.certificate} is {common_name(certificate)!r}'s, not {me!r}'s",
+            fix="point `certificate` and `key` at this party's own",
+        )
+    if days_left(certificate, datetime.now(UTC)) < 0:
+        raise TrustError(
+            f"the certificate {config.certificate} expired on {certificate.not_valid_after_utc:%Y-%m-%d}",
+            fix="make a certificate request and have the consortium sign it",
+            who=CONSORTIUM,
+        )
+    return certificate
+
+
+def tls_context(config: RabbitConfig) -> ssl.SSLContext:
+    """How TLS is spoken with the broker.
+
+    Raises:
+        OSError: a file cannot be used.
+    """
+    context = ssl.create_default_context(cafile=str(config.ca))
+    context.load_cert_chain(config.certificate, config.key)
+    return context
 
 
 def _outcome(message: Outgoing, seconds: float) -> BaseException | None:

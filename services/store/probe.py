@@ -100,6 +100,11 @@ def probe_key(federation: str, party: str) -> str:
     return f"{federation}/{party}/probe/once.probe"
 
 
+def speed_key(federation: str, party: str) -> str:
+    """Where lies what a party's `check --network` sends to and fro."""
+    return f"{federation}/{party}/probe/speed.probe"
+
+
 def probe(store: ObjectStore, federation: str, me: str, other: str) -> Capabilities:
     """Find out what a store does.
 

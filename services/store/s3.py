@@ -152,6 +152,15 @@ class S3Store:
             found = self._briefly(lambda: self._sdk.stat_object(self._bucket, key)).version_id
             return True if found not in {None, "", "null"} else None
 
+    def date(self) -> str | None:
+        """What the store says the time is, as HTTP spells it; None when it says nothing.
+
+        Raises:
+            StoreError: it does not answer.
+        """
+        with self._explained("could not ask for the time"):
+            return self._briefly(self._client.date)
+
     def close(self) -> None:
         """Close every connection."""
         self._client.close()

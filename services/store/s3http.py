@@ -29,6 +29,7 @@ from urllib3 import BaseHTTPResponse, HTTPResponse, PoolManager, ProxyManager
 
 from services.errors import ConfigError, StoreError
 from services.store.credentials import read_credentials
+from services.store.diagnosis import TOO_LARGE
 
 MIB = 1 << 20
 _BLOCK = 32 << 10  # what a socket must take within its timeout
@@ -133,6 +134,7 @@ class S3Client:
             raise ConfigError(
                 f"the store's address cannot be used: {error}", fix="check `endpoint` and `region`"
             ) from error
+        self._endpoint = config.endpoint
         self._region = config.region
         self._credentials = Credentials(credentials.access_key, credentials.secret_key)
         self.access_key = credentials.access_key
@@ -186,10 +188,20 @@ class S3Client:
             body=body.blocks() if body and body.length else None,
         )
         if answer.status not in _DONE:
+            if answer.status == TOO_LARGE:  # a proxy's word, in whatever form; S3's own is EntityTooLarge, with 400
+                raise ServerError(f"HTTP status 413 from {answer.headers.get('Server', 'a proxy')}", answer.status)
             if answer.data:
                 raise S3Error.fromxml(answer)
             raise ServerError(f"HTTP status {answer.status}", answer.status)
         return answer
+
+    def date(self) -> str | None:
+        """What the store says the time is, as HTTP spells it.
+
+        Raises:
+            HTTPError: the connection failed.
+        """
+        return self._pool.urlopen("HEAD", self._endpoint).headers.get("Date")
 
     def close(self) -> None:
         """Close every connection."""
@@ -238,13 +250,38 @@ def _pool(config: S3Config) -> PoolManager:
         "socket_options": _socket_options(),
     }
     if url.scheme == "https":
-        options["ssl_context"] = _tls(config)
-    proxy = urllib.request.getproxies().get(url.scheme)
-    if not proxy or urllib.request.proxy_bypass(url.hostname or ""):
+        options["ssl_context"] = tls_context(config)
+    proxy = proxy_of(config)
+    if proxy is None:
         return _Direct(**options)
-    parts = urlsplit(proxy)
-    login = f"{parts.username}:{parts.password or ''}" if parts.username else None
-    return _Proxied(proxy, proxy_headers=urllib3.make_headers(proxy_basic_auth=login), **options)
+    return _Proxied(proxy.url, proxy_headers=proxy.headers, **options)
+
+
+@dataclass(frozen=True)
+class Proxy:
+    """A proxy that the environment names; its address may hold a password, so it is never shown."""
+
+    url: str
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Its name and port."""
+        parts = urlsplit(self.url)
+        return parts.hostname or "", parts.port or 80
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """With what a client shows itself to it."""
+        parts = urlsplit(self.url)
+        login = f"{parts.username}:{parts.password or ''}" if parts.username else None
+        return dict(urllib3.make_headers(proxy_basic_auth=login))
+
+
+def proxy_of(config: S3Config) -> Proxy | None:
+    """The proxy on the way to the store; None where the environment names none, or excepts the store."""
+    url = urlsplit(config.endpoint)
+    named = urllib.request.getproxies().get(url.scheme)
+    return Proxy(named) if named and not urllib.request.proxy_bypass(url.hostname or "") else None
 
 
 def _socket_options() -> list[tuple[int, int, int]]:
@@ -256,7 +293,12 @@ def _socket_options() -> list[tuple[int, int, int]]:
     return options
 
 
-def _tls(config: S3Config) -> ssl.SSLContext:
+def tls_context(config: S3Config) -> ssl.SSLContext:
+    """How TLS is spoken with the store.
+
+    Raises:
+        ConfigError: a file cannot be used.
+    """
     try:
         context = ssl.create_default_context(cafile=config.ca)
         context.minimum_version = ssl.TLSVersion.TLSv1_2

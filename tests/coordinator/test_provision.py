@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from coordinator import roster
-from coordinator.credentials import Issuer
 from coordinator.provision import provision
 from coordinator.settings import CoordinatorConfig
 from coordinator.trust import keyholders

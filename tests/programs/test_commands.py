@@ -227,6 +227,22 @@ def test_a_healthy_silo_passes_every_check(standing: Federation) -> None:
     ]  # fmt: skip
 
 
+def test_a_healthy_coordinator_passes_every_check(standing: Federation) -> None:
+    text = standing.command(HUB, "check", "--network").stdout
+    assert re.findall(r"(?m)^ ok +(\w+(?: way)?) ", text) == [
+        "configuration", "repository", "keys", "store way", "store", "bus way", "bus", "roster",
+    ]  # fmt: skip
+
+
+def test_what_expires_soon_is_a_warning_of_check(fresh: Federation) -> None:
+    path = fresh.config(HUB)
+    path.write_text(path.read_text().replace("roster_days: 7", "roster_days: 1"))
+    fresh.command(HUB, "renew")
+    done = fresh.command("east", "check", check=False)
+    assert " warn  roster" in done.stdout
+    assert "coordinator renew" in done.stdout
+
+
 # identities, keys, rosters
 
 

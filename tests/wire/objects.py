@@ -28,11 +28,12 @@ class Objects:
 
     Args:
         folder: where all of it lies.
+        parties: who is let in; `hub` is the coordinator.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, parties: tuple[str, ...] = PARTIES) -> None:
         self.folder = folder
-        self.credentials = {name: new_credentials() for name in (*PARTIES, OPERATOR)}
+        self.credentials = {name: new_credentials() for name in (*parties, OPERATOR)}
         for name, issued in self.credentials.items():
             issued.write(folder / f"{name}.json")
         authority = Authority.make("heart authority")
@@ -42,8 +43,8 @@ class Objects:
         self.ca.write_bytes(authority.pem)
         certificate.write_bytes(authority.sign_server(request(key, "store"), "store", ["localhost", "127.0.0.1"]))
         private.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-        parties = {name: self.credentials[name] for name in PARTIES}
-        identities = seaweed_identities(FEDERATION, BUCKET, parties, coordinator="hub")
+        let_in = {name: self.credentials[name] for name in parties}
+        identities = seaweed_identities(FEDERATION, BUCKET, let_in, coordinator="hub")
         operator = self.credentials[OPERATOR]
         identities["identities"].append(
             {
