@@ -108,9 +108,9 @@ def _steps(length: int) -> Iterator[tuple[bytes, memoryview, memoryview]]:
 
     The latter rotates, so that a few chunks can wait to be hashed while the next ones are filled.
     """
-    plain = memoryview(bytearray(CHUNK))
-    sealed = [memoryview(bytearray(CHUNK + TAG)) for _ in range(_AHEAD)]
-    last = _count(length) - 1
+    last, room = _count(length) - 1, min(CHUNK, length)  # most messages are small: room for a chunk takes time to make
+    plain = memoryview(bytearray(room))
+    sealed = [memoryview(bytearray(room + TAG)) for _ in range(min(_AHEAD, last + 1))]
     for index in range(last + 1):
         size = min(CHUNK, length - index * CHUNK)
         yield index.to_bytes(11, "big") + bytes([index == last]), plain[:size], sealed[index % _AHEAD][: size + TAG]

@@ -1,7 +1,8 @@
-"""The life of a running party: one thread on the wire, one at work, and the state file between them.
+"""The life of a running party: one thread hears notices, one is on the wire, one at work, over one state file.
 
-The wire's thread never computes and the worker's never waits for a server, so training neither starves the
-connection nor is starved by it. Whatever fails for a while is tried again with growing pauses and said once.
+A notice is written down at once, however long those before it take to be judged. The wire's thread never computes and
+the worker's never waits for a server, so training neither starves the connection nor is starved by it. Whatever fails
+for a while is tried again with growing pauses and said once.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ from services.state import State
 from services.store.probe import StoreRefused
 from services.trust import Trust
 
-IDLE = 0.1  # seconds between two looks at the bus
+IDLE = 0.1  # seconds between two looks for work
+LISTEN = 0.03  # seconds between two looks at the bus
 RECONCILE_EVERY = 15.0  # seconds between two listings of the store
 _TRANSIENT = (StoreError, BusError, TrustError)
 _log = structlog.get_logger()
@@ -75,11 +77,11 @@ class Party:
         self._stop = threading.Event()
         self._listed = 0.0
         self._paces: dict[str, Pace] = {}
-        self._broken: BaseException | None = None  # what ended the wire's thread
+        self._broken: BaseException | None = None  # what ended the thread that hears, or the wire's
         self._ready = False
 
     def stop(self) -> None:
-        """Ask both threads to end; training unwinds at its next report of progress."""
+        """Ask all threads to end; training unwinds at its next report of progress."""
         self._stop.set()
         self.host.stop()
 
@@ -90,7 +92,7 @@ class Party:
             StateError: the store knows more of this party than its state does.
             StoreRefused: the store lacks what the configuration does not do without.
         """
-        wire = threading.Thread(target=self._wire, name="wire")
+        wire = threading.Thread(target=self._fatally, args=(self._wire,), name="wire")
         wire.start()
         try:
             while not self._stop.is_set():
@@ -103,9 +105,16 @@ class Party:
             raise self._broken
 
     def exchange(self) -> bool:
-        """One round on the wire: send, hear, list when it is time, accept; returns whether anything moved."""
+        """One round of hearing and trading, for whoever has one thread; returns whether anything moved."""
+        return self.hear() | self.trade()
+
+    def hear(self) -> bool:
+        """Write down what the bus has delivered; returns whether it was anything."""
+        return bool(self._try("hear", self.courier.hear))
+
+    def trade(self) -> bool:
+        """One round on the wire: send, list when it is time, accept; returns whether anything moved."""
         moved = self._try("deliver", self.courier.deliver)
-        moved += self._try("hear", self.courier.hear)
         if time.monotonic() - self._listed >= RECONCILE_EVERY and self._try("list", self.look_again):
             self._listed = time.monotonic()
         moved += self._try("accept", self.courier.accept)
@@ -127,18 +136,33 @@ class Party:
         self.courier.check_own_past()
         return self.look_again()
 
-    def _wire(self) -> None:
+    def _fatally(self, life: Callable[[], None]) -> None:
+        """Live a thread's life; a party that hears nothing any more must not look alive."""
         try:
-            # nothing leaves until it is known that this state is not an old copy; work goes on meanwhile
-            while not self._stop.is_set() and not self._try("look back", self._look_back):
-                self._stop.wait(IDLE)
-            while not self._stop.is_set():
-                self._say_ready()
-                if not self.exchange():
-                    self._stop.wait(IDLE)
-        except BaseException as error:  # noqa: BLE001 - a party that hears nothing any more must not look alive
+            life()
+        except BaseException as error:  # noqa: BLE001 - whatever it is, `run` raises it
             self._broken = error
             self.stop()
+
+    def _wire(self) -> None:
+        # nothing leaves until it is known that this state is not an old copy; work goes on meanwhile
+        while not self._stop.is_set() and not self._try("look back", self._look_back):
+            self._stop.wait(IDLE)
+        ear = threading.Thread(target=self._fatally, args=(self._listen,), name="ear")
+        ear.start()
+        try:
+            while not self._stop.is_set():
+                self._say_ready()
+                if not self.trade():
+                    self._stop.wait(IDLE)
+        finally:
+            self._stop.set()
+            ear.join()
+
+    def _listen(self) -> None:
+        while not self._stop.is_set():
+            if not self.hear():
+                self._stop.wait(LISTEN)
 
     def _say_ready(self) -> None:
         if self._ready:

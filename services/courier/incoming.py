@@ -72,8 +72,11 @@ class Incoming:
             BusError: the bus does not answer.
         """
         notices = self._door.bus.consume()
+        if notices:
+            with self._state.transaction():  # on disk once for all of them, and before any is acknowledged
+                for notice in notices:
+                    self._note(notice.object)
         for notice in notices:
-            self._note(notice.object)
             self._door.bus.acknowledge(notice)
         return len(notices)
 
@@ -95,20 +98,20 @@ class Incoming:
                     self._state.write("DELETE FROM arrivals WHERE object=?", key)
 
     def accept(self) -> int:
-        """Judge arrivals that have no outcome yet; returns how many artifacts were accepted.
+        """Judge some of the arrivals that have no outcome yet; returns how many have one now.
 
         Raises:
             StoreError, TrustError: cannot be judged now; what was not judged waits.
         """
-        accepted = 0
+        judged = 0
         for row in self._state.rows(
             "SELECT object, attempts, arrived FROM arrivals WHERE outcome IS NULL "
             "ORDER BY attempts, arrived DESC, object LIMIT ?",
             _BATCH,
         ):
             outcome = self._judge(row["object"], row["attempts"], datetime.fromisoformat(row["arrived"]))
-            accepted += outcome == "accepted"
-        return accepted
+            judged += outcome is not None
+        return judged
 
     def _note(self, key: str) -> None:
         try:

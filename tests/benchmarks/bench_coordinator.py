@@ -1,12 +1,12 @@
 """How one coordinator bears a whole federation's notices: 100 silos, 20 sealed control messages each.
 
 A real RabbitMQ and a real SeaweedFS with TLS are started on this machine, and the coordinator's own program with a
-roster of 101. Four processes are the silos: they seal beforehand, then put each message and announce it, evenly over
-`--seconds` or, with 0, as fast as they can. Latency is from the broker's confirmation to the row in the coordinator's
+roster of 101. Four processes are the silos: they seal beforehand, then put each message and announce it, as fast as
+they can or evenly over `--seconds`. Latency is from the broker's confirmation to the row in the coordinator's
 state file: `arrived` when the notice is written down, `received` when the message is verified, opened and accepted.
 The baseline is the same number of notices through bare pika on the same broker.
 
-    python -m tests.benchmarks.bench_coordinator --seconds 40
+    python -m tests.benchmarks.bench_coordinator
 
 Prints one JSON object and leaves with 1 when a gate is missed: all accepted within 60 s, p99 of `arrived` under
 500 ms (the goal is 100 ms), less than 1 GiB of resident memory.
@@ -65,6 +65,16 @@ class Sender:
     bus: RabbitConfig
 
 
+@dataclass(frozen=True)
+class Task:
+    """What every silo sends: how many messages of the run with that hash, to whom, and how long that takes."""
+
+    hub: PublicIdentity
+    schema: str
+    count: int
+    seconds: float
+
+
 def found(folder: Path, objects: Objects, broker: Broker, silos: tuple[str, ...]) -> list[Sender]:
     """Make everybody's keys, the signed roster and the coordinator's configuration, with one run that has ended."""
     rings = {name: KeyRing.create(folder / name / "state", name) for name in (HUB, *silos)}
@@ -88,15 +98,15 @@ def found(folder: Path, objects: Objects, broker: Broker, silos: tuple[str, ...]
     return [Sender(name, folder / name / "state", objects.config(name), broker.config(name)) for name in silos]
 
 
-def sealed(sender: Sender, hub: PublicIdentity, count: int, schema: str, body: Path) -> list[tuple[bytes, bytes]]:
+def sealed(sender: Sender, task: Task, body: Path) -> list[tuple[bytes, bytes]]:
     """A silo's messages in their order: manifest and body of each."""
-    ring, made, previous = KeyRing(sender.home), [], None
+    ring, hub, made, previous = KeyRing(sender.home), task.hub, [], None
     message, now = say(DONE), datetime.now(UTC)
-    for number in range(1, count + 1):
+    for number in range(1, task.count + 1):
         header = Header(
             federation=FEDERATION, run=RUN, sender=sender.name, kind=message.kind, sequence=number, previous=previous,
-            created=now, expires=now + timedelta(hours=1), recipients=(hub.seal.key_id,), schema_hash=schema, heads={},
-            release=message.release,
+            created=now, expires=now + timedelta(hours=1), recipients=(hub.seal.key_id,),
+            schema_hash=task.schema, heads={}, release=message.release,
         )  # fmt: skip
         manifest = seal(message.payload, header, [hub.seal], ring.signing, body)
         previous = digest(manifest)
@@ -105,11 +115,10 @@ def sealed(sender: Sender, hub: PublicIdentity, count: int, schema: str, body: P
     return made
 
 
-def be_silos(
-    senders: Sequence[Sender], hub: PublicIdentity, count: int, schema: str, seconds: float, told: Any, begin: Any
-) -> None:
+def be_silos(senders: Sequence[Sender], task: Task, told: Any, begin: Any) -> None:
     """Send every silo's messages in turns, and tell when the broker confirmed each."""
-    made = [sealed(one, hub, count, schema, one.home / "bench.body") for one in senders]
+    count, seconds = task.count, task.seconds
+    made = [sealed(one, task, one.home / "bench.body") for one in senders]
     stores = [S3Store(one.store) for one in senders]
     buses = [RabbitBus(one.bus, FEDERATION, one.name) for one in senders]
     for bus in buses:
@@ -197,18 +206,13 @@ def measure(folder: Path, objects: Objects, broker: Broker, options: argparse.Na
     senders = found(folder, objects, broker, silos)
     hub = KeyRing(folder / HUB / "state").public
     with State(folder / HUB / "state", writer=False) as state:
-        schema = RunBook(state).get(RUN).spec_hash
+        task = Task(hub, RunBook(state).get(RUN).spec_hash, options.notices, options.seconds)
     process = serve(folder)
     try:
         told: Any = multiprocessing.Queue()
         begin = multiprocessing.Barrier(options.processes)
         parts = [senders[number :: options.processes] for number in range(options.processes)]
-        workers = [
-            multiprocessing.Process(
-                target=be_silos, args=(part, hub, options.notices, schema, options.seconds, told, begin)
-            )
-            for part in parts
-        ]
+        workers = [multiprocessing.Process(target=be_silos, args=(part, task, told, begin)) for part in parts]
         for worker in workers:
             worker.start()
         answers = [told.get(timeout=600) for _ in workers]
@@ -226,7 +230,7 @@ def measure(folder: Path, objects: Objects, broker: Broker, options: argparse.Na
     return {
         "notices": len(announced), "accepted": len(received),
         "sending_seconds": max(announced.values()) - start,
-        "seconds": max(received.values()) - start,
+        "arrived_seconds": max(arrived.values()) - start, "accepted_seconds": max(received.values()) - start,
         # what a listing found before its notice was confirmed has not waited at all
         **{key: value for name, when in late.items()
            for key, value in _spread(name, [max(0.0, when[one] - announced[one]) for one in when]).items()},
@@ -239,7 +243,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Time a federation's notices through one coordinator.")
     parser.add_argument("--silos", type=int, default=100)
     parser.add_argument("--notices", type=int, default=20)
-    parser.add_argument("--seconds", type=float, default=40, help="how long sending takes; 0 for as fast as can be")
+    parser.add_argument("--seconds", type=float, default=0, help="how long sending takes; 0 for as fast as can be")
     parser.add_argument("--processes", type=int, default=4)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="silokit-bench-") as name:
@@ -258,7 +262,7 @@ def main() -> None:
             broker.server.close()
     gates = {
         "all_accepted": result["accepted"] == result["notices"],
-        f"within_{GATE_SECONDS:.0f}_s": result["seconds"] <= GATE_SECONDS,
+        f"within_{GATE_SECONDS:.0f}_s": result["accepted_seconds"] <= GATE_SECONDS,
         f"p99_under_{GATE_P99 * 1000:.0f}_ms": result["arrived_p99_ms"] < GATE_P99 * 1000,
         f"under_{GATE_MIB}_mib": result["peak_mib"] < GATE_MIB,
     }
