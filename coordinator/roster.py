@@ -36,7 +36,7 @@ from services.files import private_folder, write_atomic
 from services.keyring import KeyRing
 from services.keys import PublicIdentity, VerifyKey
 from services.trust import FormerKey, Roster
-from services.trust.tuf import PINNED, pin, root_fingerprint
+from services.trust.root import PINNED, pin, root_fingerprint
 from services.wiring import load_keys, open_store, trust_folder, wall_clock
 
 

@@ -13,7 +13,8 @@ from services.expiry import warnings
 from services.files import TEMPORARY
 from services.preflight import measure_store, walk_to_broker, walk_to_store
 from services.report import Caution, Report
-from services.trust.tuf import TufTrust, pinned
+from services.trust.root import pinned
+from services.trust.tuf import TufTrust
 from services.wiring import PartyConfig, examine_store, load_keys, open_bus, open_store, trust_folder, wall_clock
 
 BUS_SECONDS = 15.0

@@ -17,7 +17,7 @@ from services.enrolment import (
 )
 from services.errors import TrustError
 from services.files import private_folder, write_atomic
-from services.trust.tuf import pin, root_fingerprint
+from services.trust.root import pin, root_fingerprint
 from services.wiring import load_keys, trust_folder
 from silo_agent.settings import SiloConfig
 

@@ -29,7 +29,8 @@ from services.party import Party
 from services.runs import Run
 from services.store import ObjectAbsent, ObjectTooLarge, check_key
 from services.trust import Roster
-from services.trust.tuf import News, TufTrust, pin
+from services.trust.root import pin
+from services.trust.tuf import News, TufTrust
 from services.wiring import Assembly, BusConfig, PartyConfig, StoreConfig, assemble
 from silo_agent.desk import SiloDesk
 from silo_agent.policy import TABLE, TABLE_REASON, Policy

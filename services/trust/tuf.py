@@ -16,79 +16,22 @@ from typing import cast
 import structlog
 from pydantic import ValidationError
 from tuf.api.exceptions import DownloadError, DownloadHTTPError, ExpiredMetadataError, RepositoryError
-from tuf.api.metadata import Metadata, Root, Targets
+from tuf.api.metadata import Targets
 from tuf.api.serialization import DeserializationError
 from tuf.ngclient import FetcherInterface, Updater, UpdaterConfig
 
 from services.artifact import canonical_json, parse_json
 from services.errors import BadSignature, InvalidArtifact, SilokitError, StoreError, TrustError
 from services.files import TEMPORARY, private_folder, write_atomic
-from services.keys import PublicIdentity, VerifyKey, fingerprint
+from services.keys import PublicIdentity, VerifyKey
 from services.store import ObjectAbsent, ObjectStore, ObjectTooLarge
 from services.trust import FOLDER, MAX_ROSTER_BYTES, ROSTER, SKEW, Belief, Found, Roster
+from services.trust.root import pinned
 
-PINNED, BELIEVED = "pinned.root.json", "believed.json"
+BELIEVED = "believed.json"
 _LIMIT = UpdaterConfig().targets_max_length  # the longest of all metadata; each role's own limit holds besides
 _log = structlog.get_logger()
 News = Callable[[Belief | None, Belief], None]
-
-
-def read_root(data: bytes) -> Metadata[Root]:
-    """A root that its own keys have signed.
-
-    Raises:
-        TrustError: it is malformed, or signed by too few of the keys that it names.
-    """
-    try:
-        found: Metadata[Root] = Metadata[Root].from_bytes(data)
-        if isinstance(found.signed, Root):
-            found.signed.verify_delegate(Root.type, found.signed_bytes, found.signatures)
-            return found
-    except (RepositoryError, DeserializationError):
-        pass
-    raise TrustError("the root is not what its keyholders signed", fix="ask the consortium to send it again")
-
-
-def root_fingerprint(data: bytes) -> str:
-    """The root as people read it to each other over the telephone: its keys, thresholds, version and end.
-
-    Raises:
-        TrustError: as `read_root`.
-    """
-    return fingerprint(read_root(data).signed_bytes)
-
-
-def pin(folder: Path, data: bytes) -> None:
-    """Pin a root for life; its successors are believed by the signatures of both.
-
-    Raises:
-        TrustError: it does not hold, or another root was pinned before.
-    """
-    shown, path = root_fingerprint(data), private_folder(folder) / PINNED
-    if path.exists() and root_fingerprint(path.read_bytes()) != shown:
-        if any(root_fingerprint(old.read_bytes()) == shown for old in (folder / "metadata" / "root_history").glob("*")):
-            return  # a successor, which this party knows already
-        raise TrustError(
-            "another root is pinned already",
-            fix=f"if the consortium was really founded anew, move {folder} away and enrol again",
-            kept="the pinned root stays in force",
-        )
-    write_atomic(path, data)
-
-
-def pinned(folder: Path) -> bytes:
-    """The pinned root.
-
-    Raises:
-        TrustError: the party has not been admitted yet.
-    """
-    try:
-        return (folder / PINNED).read_bytes()
-    except OSError:
-        raise TrustError(
-            "this party has not been admitted to a federation yet",
-            fix="send the enrolment request, then run `enroll --admission FILE`",
-        ) from None
 
 
 class StoreFetcher(FetcherInterface):

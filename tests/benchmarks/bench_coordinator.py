@@ -46,7 +46,7 @@ from services.seal import seal
 from services.state import State
 from services.store.s3 import S3Config, S3Store
 from services.trust import Roster
-from services.trust.tuf import pin
+from services.trust.root import pin
 from tests.wire.broker import FEDERATION, Broker
 from tests.wire.objects import Objects
 

@@ -15,7 +15,8 @@ from coordinator.trust.repository import Repository
 from services.keys import Identity, SigningKey
 from services.store.folder import FolderStore
 from services.trust import Roster
-from services.trust.tuf import TufTrust, pin
+from services.trust.root import pin
+from services.trust.tuf import TufTrust
 from tests.faults.boundaries import Boundaries, Point, read_points
 
 FED = "fed"

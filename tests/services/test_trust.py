@@ -21,7 +21,8 @@ from coordinator.trust.repository import Repository
 from services.errors import BadSignature, InvalidArtifact, StoreError, TrustError
 from services.keys import Identity, SigningKey, VerifyKey
 from services.trust import SKEW, FormerKey, Roster
-from services.trust.tuf import TufTrust, pin
+from services.trust.root import pin
+from services.trust.tuf import TufTrust
 from tests.world import MemoryStore
 
 FED = "fed"
