@@ -98,20 +98,20 @@ class Incoming:
                     self._state.write("DELETE FROM arrivals WHERE object=?", key)
 
     def accept(self) -> int:
-        """Judge some of the arrivals that have no outcome yet; returns how many have one now.
+        """Judge arrivals that have no outcome yet; returns how many artifacts were accepted.
 
         Raises:
             StoreError, TrustError: cannot be judged now; what was not judged waits.
         """
-        judged = 0
+        accepted = 0
         for row in self._state.rows(
             "SELECT object, attempts, arrived FROM arrivals WHERE outcome IS NULL "
             "ORDER BY attempts, arrived DESC, object LIMIT ?",
             _BATCH,
         ):
             outcome = self._judge(row["object"], row["attempts"], datetime.fromisoformat(row["arrived"]))
-            judged += outcome is not None
-        return judged
+            accepted += outcome == "accepted"
+        return accepted
 
     def _note(self, key: str) -> None:
         try:
