@@ -5,6 +5,7 @@ Everything is made once and kept: issuing again for a member hands out the same 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 
@@ -57,10 +58,11 @@ class Issuer:
         except ConfigError as error:
             raise StateError(f"{path} is damaged", fix="restore it from the backup") from error
 
-    def retire(self, name: str) -> None:
-        """Take back what was issued to a member; its name stays known, and would be issued anew."""
-        if self._path(name).exists():
-            self._path(name).replace(self._path(name).with_suffix(".retired"))
+    def keep_only(self, members: Iterable[str]) -> None:
+        """Take back what was issued to others; their names stay known, and would be issued anew."""
+        for path in self._store.glob("*.json"):
+            if path.stem not in set(members):
+                path.replace(path.with_suffix(".retired"))
 
     @property
     def retired(self) -> tuple[str, ...]:

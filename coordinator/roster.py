@@ -144,7 +144,6 @@ def retire(config: CoordinatorConfig, name: str) -> Outcome:
             f"{name} is no silo of {config.federation}",
             fix=f"silos: {', '.join(sorted(set(roster.members) - {roster.coordinator})) or 'none'}",
         )
-    Issuer(config.home, config.federation).retire(name)
     members = {one: keys for one, keys in roster.members.items() if one != name}
     former = {one: keys for one, keys in roster.former.items() if one != name}
     return _change(config, store, roster.model_copy(update={"members": members, "former": former}))
@@ -210,6 +209,7 @@ def _change(
 
 def _publish(config: CoordinatorConfig, store: Repository, draft: Draft) -> Outcome:
     store.publish(draft)
+    Issuer(config.home, config.federation).keep_only(store.roster.members)
     folder = trust_folder(config)
     if not (folder / PINNED).exists():
         pin(folder, store.root_bytes)

@@ -130,7 +130,7 @@ def test_admitting_again_hands_out_the_same_credentials_and_touches_nobody_else_
     issuer = Issuer(consortium.hub.home, FED)
     kept = {name: read_credentials(consortium.home(name) / STORE_CREDENTIALS) for name in consortium.silos}
     assert kept == {name: issuer.credentials(name) for name in consortium.silos}
-    issuer.retire("north")
+    issuer.keep_only({"hub", "south"})
     assert Issuer(consortium.hub.home, FED).credentials("north") != kept["north"]
     assert Issuer(consortium.hub.home, FED).credentials("south") == kept["south"]
 
