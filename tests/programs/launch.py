@@ -3,7 +3,8 @@
     python -m tests.programs.launch silo-agent serve ...
 
 FAULT=`module:attribute:moment:count` kills the process `before` or `after` the count-th call of that function; with the
-moment `full`, the disk is full in its first count calls. `module:NAME:number:value` sets a number instead.
+moment `full`, the disk is full in its first count calls. `module:NAME:number:value` sets a number instead, and
+`module:NAME:seconds:value` a timedelta. Several stand side by side, separated by blanks.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import importlib
 import os
 import signal
 import sys
+from datetime import timedelta
 from typing import Any
 
 import coordinator.__main__
@@ -30,8 +32,8 @@ def plant(where: str) -> None:
     *path, name = attribute.split(".")
     for part in path:
         owner = getattr(owner, part)
-    if moment == "number":
-        setattr(owner, name, float(count))
+    if moment in {"number", "seconds"}:
+        setattr(owner, name, float(count) if moment == "number" else timedelta(seconds=float(count)))
         return
     original = getattr(owner, name)
     calls = 0
@@ -54,7 +56,7 @@ def plant(where: str) -> None:
 
 if __name__ == "__main__":
     protocols.register("echo", "tests.echo")
-    if "FAULT" in os.environ:
-        plant(os.environ["FAULT"])
+    for fault in os.environ.get("FAULT", "").split():
+        plant(fault)
     program = sys.argv.pop(1)
     PROGRAMS[program]()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,11 @@ from tests.programs.federation import HUB, Federation, fingerprint, run, until
 
 EVERYBODY = (HUB, "east", "west")
 OFTEN = "services.party:RECONCILE_EVERY:number:1"  # look for news every second
+PUNCTUAL = "services.trust.tuf:SKEW:seconds:0"
+SHORT_LIFE = (
+    f"{PUNCTUAL} coordinator.trust.metadata:TIMESTAMP_LIFE:seconds:4 "
+    "coordinator.trust.repository:TIMESTAMP_LIFE:seconds:4 coordinator.trust.repository:TIMESTAMP_EVERY:seconds:1"
+)
 SPEC = {"name": "trial", "protocol": "echo", "silos": {"east": {}, "west": {}}, "rows": 1, "deadline": "5m"}
 
 
@@ -104,6 +111,26 @@ def test_a_silo_changes_its_keys_while_a_run_waits_for_another(federation: Feder
     federation.start("west", OFTEN)
     finish(federation, run_name)
     finish(federation, federation.submit(SPEC))
+
+
+def test_a_partition_longer_than_the_timestamp_stops_acceptance_and_heals_by_itself(
+    federation: Federation, figure: Callable[[str], None]
+) -> None:
+    for name, fault in {HUB: SHORT_LIFE, "east": PUNCTUAL, "west": PUNCTUAL}.items():
+        federation.stop(name)
+        federation.start(name, f"{OFTEN} {fault}")
+    run_name = federation.submit(SPEC)
+    federation.processes[HUB].send_signal(signal.SIGSTOP)  # nobody hears of it, nor it of them
+    for silo in ("east", "west"):
+        until(f"{silo} is stale", lambda silo=silo: "nothing fresh lies in the store" in federation.log(silo))  # type: ignore[misc]
+    stood = {silo: federation.phase(silo, run_name) for silo in ("east", "west")}
+    federation.processes[HUB].send_signal(signal.SIGCONT)
+    began = time.monotonic()
+    finish(federation, run_name)
+    healed = time.monotonic() - began
+    figure(f"partition longer than the timestamp: {stood} meanwhile, done {healed:.1f} s after healing")
+    assert "done" not in stood.values()
+    assert healed < 60
 
 
 def test_keys_that_no_member_vouches_for_are_not_taken(federation: Federation) -> None:
