@@ -56,8 +56,10 @@ format: $(INSTALLED) ## Format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(INSTALLED) ## Measure sealing beside raw cryptography
-	$(BIN)/python tests/benchmarks/bench_seal.py
+bench: $(INSTALLED) ## Measure sealing, the store and the coordinator, each beside the raw library (needs `make servers`)
+	$(BIN)/python -m tests.benchmarks.bench_seal
+	$(BIN)/python -m tests.benchmarks.bench_store
+	$(BIN)/python -m tests.benchmarks.bench_coordinator
 
 clean: ## Remove everything that was made here
 	rm -rf .venv demo .cache build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
