@@ -23,7 +23,6 @@ from services.chain import AUDIT, Chain
 from services.contract import Context, HalfFactory
 from services.courier import Courier, Door, Guard
 from services.errors import ConfigError
-from services.expiry import warnings
 from services.host import Desk, Host
 from services.keyring import KeyRing
 from services.party import Party
@@ -33,7 +32,8 @@ from services.store import ObjectStore
 from services.store.folder import FolderStore
 from services.store.probe import StorePolicy, probe
 from services.store.s3 import S3Config, S3Store
-from services.trust import RESERVED_NAMES, Belief, departed
+from services.trust import RESERVED_NAMES, departed
+from services.trust.heed import heeding
 from services.trust.tuf import News, TufTrust
 
 TRUST_FOLDER = "trust"
@@ -281,31 +281,9 @@ def assemble(
     state = State(config.home)
     keys = RunKeys(config.home / "run-keys")
     audit = Chain(state, AUDIT)
-    believed = trust(_heeding(config.home, ring, audit, clock))
+    believed = trust(heeding(config.home, ring, audit, clock))
     courier = Courier(state, Door(config.federation, ring, store, bus, believed), keys.find, guard, clock)
     host = Host(
         state=state, courier=courier, keys=keys, load=load, context=context, outputs=config.outputs, clock=clock
     )  # fmt: skip
     return Assembly(config, ring, store, state, audit, RunBook(state), keys, believed, courier, host, clock)
-
-
-def _heeding(home: Path, ring: KeyRing, audit: Chain, clock: Clock) -> News:
-    """What a party does about what it believes: it writes changes down, follows them with its keys, and warns."""
-    said: set[str] = set()
-
-    def heed(before: Belief | None, now: Belief) -> None:
-        if before is None or before.version != now.version:
-            old = before.roster.members if before else {}
-            new = now.roster.members
-            changed = sorted(name for name in old.keys() & new.keys() if old[name] != new[name])
-            audit.append(
-                "roster believed", clock(), version=now.version, joined=sorted(new.keys() - old.keys()),
-                left=sorted(old.keys() - new.keys()), changed=changed,
-            )  # fmt: skip
-        if ring.follow(now.roster, clock()):
-            audit.append("keys changed", clock(), key=ring.public.verify.key_id)
-        for warning in set(warnings(now, home, clock())) - said:
-            said.add(warning)
-            _log.warning("expires soon", what=warning)
-
-    return heed
