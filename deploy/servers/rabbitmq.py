@@ -78,8 +78,10 @@ class RabbitServer(Server):
 
     def start(self) -> None:
         """See `Server.start`; every queue has its leader."""
+        again = (self.folder / "mnesia").exists()
         super().start()
-        self.ctl("eval", _ELECT)
+        if again:
+            self.ctl("eval", _ELECT)
 
     def close(self) -> None:
         """End the node at once, and its port mapper with it."""

@@ -1,7 +1,7 @@
 """kill -9 at every boundary of a run: it finishes, nothing is lost, nothing is done twice.
 
 A clean run says which boundaries there are; then, for each, a run is begun anew in which the victim dies exactly there
-and is started again. In CI every site dies at its first and its last passing; with FAULTS=all at every passing.
+and is started again. In CI every site dies at its first passing, before and after; with FAULTS=all at every passing.
 What taking turns leaves out, a death between two threads at work, `tests/programs/test_kill.py` has: real programs.
 """
 
@@ -63,9 +63,8 @@ def recorded(victim: str) -> list[Point]:
 
 
 def chosen(points: list[Point]) -> list[Point]:
-    """Those to die at: all of them, or the first and the last passing of each site."""
-    last = {(point.site, point.moment): point.count for point in points}
-    return [point for point in points if ALL or point.count in {1, last[point.site, point.moment]}]
+    """Those to die at: all of them, or the first passing of each site."""
+    return [point for point in points if ALL or point.count == 1]
 
 
 def die_at(victim: str, point: Point) -> str:
