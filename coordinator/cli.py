@@ -175,6 +175,7 @@ def build(config: CoordinatorConfig) -> Assembly:
 
     store = open_store(config.store)
     repository = roster.repository(config)
+    repository.require_founded()
 
     def trust(news: News) -> KeptTrust:
         return KeptTrust(

@@ -71,6 +71,14 @@ class Repository:
         """Whether anything was published."""
         return (self._public / _TIMESTAMP).exists()
 
+    def require_founded(self) -> None:
+        """Go on only when the keyholders have signed the founding.
+
+        Raises:
+            TrustError: they have not yet.
+        """
+        self._roots()
+
     @property
     def root_bytes(self) -> bytes:
         """The root in force, as it is published.
