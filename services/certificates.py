@@ -9,7 +9,6 @@ the keys of `services.keys`.
 from __future__ import annotations
 
 import ipaddress
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -29,7 +28,7 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from services.errors import TrustError
-from services.files import write_atomic
+from services.files import others_can_read, write_atomic
 
 Key = ec.EllipticCurvePrivateKey
 AUTHORITY_DAYS = 3650
@@ -63,8 +62,7 @@ def read_key(path: Path) -> Key:
     """
     try:
         with path.open("rb") as file:
-            # asked of the open file, so that what is read is what was checked
-            if os.fstat(file.fileno()).st_mode & 0o077:
+            if others_can_read(file):
                 raise TrustError(f"the private key {path} can be read by others", fix=f"chmod 600 {path}")
             key = load_pem_private_key(file.read(MAX_PEM_BYTES), None)
     except OSError as error:

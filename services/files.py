@@ -6,6 +6,7 @@ import os
 import secrets
 import shutil
 from pathlib import Path
+from typing import BinaryIO
 
 TEMPORARY = ".tmp-"
 """How the names of files begin that were not finished: after a crash they are nobody's."""
@@ -34,6 +35,11 @@ def write_atomic(path: Path, content: bytes, mode: int = 0o600) -> None:
     finally:
         temporary.unlink(missing_ok=True)
     sync_folder(path.parent)
+
+
+def others_can_read(file: BinaryIO) -> bool:
+    """Whether an open file is readable by others; asked of the open file, so that what is read is what was checked."""
+    return bool(os.fstat(file.fileno()).st_mode & 0o077)
 
 
 def private_folder(path: Path) -> Path:

@@ -1,13 +1,32 @@
-"""What tests measure is shown at the end of the session, from whichever process it was measured in."""
+"""A federation in memory for whoever asks for one; and what tests measure is shown at the end of the session."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.world import World
+
 pytest_plugins = ["tests.wire.fixtures", "tests.wire.object_fixtures"]
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    world = World(tmp_path)
+    yield world
+    world.close()
+
+
+@pytest.fixture
+def run(world: World) -> str:
+    """A run in which everybody has joined and the silos' greetings are on their way."""
+    run = world.submit()
+    while set(world.phases(run).values()) != {"running"}:
+        world.turn()
+    return run
 
 
 @pytest.fixture

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from services.errors import ConfigError
-from services.files import write_atomic
+from services.files import others_can_read, write_atomic
 
 _LIMIT = 4096
 
@@ -34,8 +33,7 @@ def read_credentials(path: Path) -> StoreCredentials:
     """
     try:
         with path.open("rb") as file:
-            # asked of the open file, so that what is read is what was checked
-            if os.fstat(file.fileno()).st_mode & 0o077:
+            if others_can_read(file):
                 raise ConfigError(f"the store credentials {path} can be read by others", fix=f"chmod 600 {path}")
             return StoreCredentials.model_validate_json(file.read(_LIMIT))
     except OSError as error:

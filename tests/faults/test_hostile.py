@@ -11,7 +11,7 @@ import json
 import pickle
 import random
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -36,18 +36,8 @@ SEALED = CHUNK + TAG
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    world = World(tmp_path)
-    yield world
-    world.close()
-
-
-@pytest.fixture
-def run(world: World) -> str:
+def run(world: World, run: str) -> str:
     """A run in which everybody has joined and the silos' greetings are yet to come; north is the traitor."""
-    run = world.submit()
-    while set(world.phases(run).values()) != {"running"}:
-        world.turn()
     world.asleep = {*world.silos}
     world.settle()
     return run

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 
@@ -15,13 +13,6 @@ from services.trust import FormerKey
 from tests.world import FEDERATION, HUB, World
 
 EVERYBODY = (HUB, "north", "south", "west")
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    one = World(tmp_path)
-    yield one
-    one.close()
 
 
 def rotate(world: World, *names: str, days: float = 1) -> None:
