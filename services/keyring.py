@@ -5,11 +5,16 @@ Rules:
   with that: whoever verifies never meets a key that the keyholders have not signed.
 - What others seal to the next or to a former key can be opened: the next at once, a former one until its grace ends.
   Then its private half is destroyed; the public half stays, to tell one's own past from a stranger's litter.
-- Each change is one rename of a folder: a crash leaves the old order or the new one, or a gap that `load` closes.
+- Each change is one rename of a folder: a crash leaves the old order or the new one, or a gap that the next start
+  closes. Processes that read and change the same keys take turns.
 """
 
 from __future__ import annotations
 
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Self
@@ -35,9 +40,10 @@ class KeyRing:
 
     def __init__(self, home: Path) -> None:
         self._home = home
-        if not (home / KEYS).exists() and (home / NEXT).exists() and (home / FORMER).exists():
-            self._move(home / NEXT, home / KEYS)  # a crash came between the two renames of `turn`
-        self._current = Identity.load(home / KEYS)
+        with _turn(home):
+            if not (home / KEYS).exists() and (home / NEXT).exists() and (home / FORMER).exists():
+                self._move(home / NEXT, home / KEYS)  # a crash came between the two renames of `follow`
+            self._current = Identity.load(home / KEYS)
         self._next: Identity | None = None
         _ = self.next
 
@@ -111,9 +117,10 @@ class KeyRing:
         following = self.next
         if following is None or roster.members.get(self.name) != following.public:
             return False
-        (self._home / FORMER).mkdir(mode=0o700, exist_ok=True)
-        self._move(self._home / KEYS, self._home / FORMER / self.public.verify.key_id[:16])
-        self._move(self._home / NEXT, self._home / KEYS)
+        with _turn(self._home):
+            (self._home / FORMER).mkdir(mode=0o700, exist_ok=True)
+            self._move(self._home / KEYS, self._home / FORMER / self.public.verify.key_id[:16])
+            self._move(self._home / NEXT, self._home / KEYS)
         self._current, self._next = following, None
         return True
 
@@ -122,3 +129,17 @@ class KeyRing:
         source.rename(target)
         sync_folder(target.parent)
         sync_folder(source.parent)
+
+
+@contextmanager
+def _turn(home: Path) -> Iterator[None]:
+    """Wait until no other process is between two renames, and let none be while the body runs."""
+    try:
+        folder = os.open(home, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise TrustError(f"the private folder {home} cannot be read: {error.strerror}", fix="check its path") from error
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)

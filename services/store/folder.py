@@ -10,7 +10,7 @@ import os
 import secrets
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -100,19 +100,26 @@ class FolderStore:
 
     def list(self, prefix: str) -> Iterator[str]:
         """See `ObjectStore.list`."""
-        folder = self.root / prefix.rpartition("/")[0]
-        with _store_errors(f"could not list {prefix}"):
-            found = [path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(TEMPORARY)]
-        yield from sorted(key for path in found if (key := path.relative_to(self.root).as_posix()).startswith(prefix))
+        yield from (key for key in self._files(prefix) if not _unfinished(key))
 
     def delete(self, prefix: str) -> int:
-        """See `ObjectStore.delete`."""
+        """See `ObjectStore.delete`; takes what a crash left unfinished with them."""
         count = 0
         with _store_errors(f"could not delete {prefix}"):
-            for key in list(self.list(prefix)):
+            for key in self._files(prefix):
                 (self.root / key).unlink(missing_ok=True)
-                count += 1
+                count += not _unfinished(key)
         return count
+
+    def _files(self, prefix: str) -> Sequence[str]:
+        folder = self.root / prefix.rpartition("/")[0]
+        with _store_errors(f"could not list {prefix}"):
+            keys = [path.relative_to(self.root).as_posix() for path in folder.rglob("*") if path.is_file()]
+        return sorted(key for key in keys if key.startswith(prefix))
+
+
+def _unfinished(key: str) -> bool:
+    return key.rpartition("/")[2].startswith(TEMPORARY)
 
 
 @contextmanager

@@ -8,7 +8,6 @@ wins, where the store knows conditions.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -108,7 +107,7 @@ class Multipart:
     def _part(self, upload: str, number: int, there: Part | None) -> str:
         start = (number - 1) * self.part_size
         body = Body(self.file, start, min(self.part_size, self.size - start))
-        if there is not None and there.size == body.length and there.etag == _md5(body):
+        if there is not None and there.size == body.length and there.etag == body.md5().hex():
             return there.etag
         answer = self._send("PUT", {"uploadId": upload, "partNumber": str(number)}, body)
         return answer.headers.get("ETag", "").strip('"')
@@ -151,10 +150,3 @@ def abort(client: S3Client, key: str, upload: str) -> None:
     except S3Error as error:
         if error.code != "NoSuchUpload":
             raise
-
-
-def _md5(body: Body) -> str:
-    found = hashlib.md5(usedforsecurity=False)
-    for block in body.blocks():
-        found.update(block)
-    return found.hexdigest()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import os
 import secrets
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -88,7 +89,8 @@ class S3Store:
         """See `ObjectStore.replace`."""
         check_key(key)
         with self._explained(f"could not store {key}"):
-            self._briefly(lambda: self._client.send("PUT", key, body=Body(content, 0, len(content))))
+            body = Body(content, 0, len(content))
+            self._briefly(lambda: self._client.send("PUT", key, body=body, headers=_checked(body)))
 
     def get(self, key: str, target: Path, limit: int) -> None:
         """See `ObjectStore.get`."""
@@ -166,8 +168,9 @@ class S3Store:
         self._client.close()
 
     def _put_whole(self, key: str, body: Body) -> bool:
+        headers = {**IF_ABSENT, **_checked(body)}
         try:
-            self._briefly(lambda: self._client.send("PUT", key, body=body, headers=IF_ABSENT))
+            self._briefly(lambda: self._client.send("PUT", key, body=body, headers=headers))
         except S3Error as error:
             if error.code != "PreconditionFailed":
                 raise
@@ -255,3 +258,8 @@ class S3Store:
             raise
         except FAILURES as error:
             raise explain(error, doing, self._place) from error
+
+
+def _checked(body: Body) -> dict[str, str]:
+    """Has the store compare what came with what was sent: one was seen to keep a broken request as an empty object."""
+    return {"Content-MD5": b64encode(body.md5()).decode()}

@@ -36,7 +36,7 @@ def test_an_upload_that_is_reset_is_intact_or_absent(
                 assert proxy.made_cuts or place >= size
             if south.stat(name) is not None:
                 south.get(name, tmp_path / "out", 12 * MIB)
-                assert sha(tmp_path / "out") == sha(source)
+                assert sha(tmp_path / "out") == sha(source), f"reset at byte {place}"
                 intact += 1
     figure(f"{how}: reset at {len(places)} places, {intact} intact, {len(places) - intact} absent")
     assert 0 < intact < len(places)

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+from services.store.folder import FolderStore
 from tests.programs.federation import HUB, Federation, until
 
 EITHER = [
@@ -130,8 +131,9 @@ def test_a_party_that_is_killed_and_started_again_finishes_the_run(
         outbox = rows(federation, name, "SELECT kind, digest, body FROM outbox WHERE run=?", run)
         assert sorted(kind for kind, _, _ in outbox) == KINDS[name]
         sender = "coordinator" if name == HUB else name
-        published = {path.name for path in (federation.folder / "store" / "f" / sender / run).iterdir()}
-        assert {path for path in published if path.endswith(".manifest")} == {f"{one[1]}.manifest" for one in outbox}
+        listed = FolderStore(federation.folder / "store").list(f"f/{sender}/{run}/")
+        published = {key.rpartition("/")[2] for key in listed}
+        assert {name for name in published if name.endswith(".manifest")} == {f"{one[1]}.manifest" for one in outbox}
         assert len(published) == 2 * len(outbox)
         assert rows(federation, name, "SELECT * FROM quarantine") == []
 

@@ -10,6 +10,7 @@ import pytest
 from services.bus import Notice
 from services.bus.sqlite import SqliteBus
 from services.errors import StoreError
+from services.files import TEMPORARY
 from services.store import ObjectAbsent, ObjectStore, ObjectTooLarge
 from services.store.folder import FolderStore
 from tests.world import MemoryBus, MemoryStore
@@ -53,6 +54,16 @@ def test_what_is_absent_is_said_to_be_absent(store: ObjectStore, tmp_path: Path)
         store.read(KEY, 10)
     with pytest.raises(ObjectAbsent):
         store.get(KEY, tmp_path / "out", 10)
+
+
+def test_what_a_crash_left_unfinished_in_a_folder_is_not_listed_and_goes_with_its_run(tmp_path: Path) -> None:
+    store = FolderStore(tmp_path)
+    store.put("fed/a/run/1.x", b"x")
+    left = tmp_path / "fed" / "a" / "run" / f"{TEMPORARY}0123"
+    left.write_bytes(b"half")
+    assert list(store.list("fed/")) == ["fed/a/run/1.x"]
+    assert store.delete("fed/a/run/") == 1
+    assert not left.exists()
 
 
 def test_listing_is_sorted_and_by_prefix_and_deleting_takes_only_the_prefix(store: ObjectStore) -> None:
