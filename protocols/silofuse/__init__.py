@@ -31,5 +31,10 @@ def check_spec(spec: RunSpec) -> None:
         )
     if len(spec.silos) < 2:
         raise ConfigError("SiloFuse needs at least two silos", fix="add the others under `silos`")
+    if spec.columns:
+        raise ConfigError(
+            "SiloFuse joins different columns of the same people, so no column belongs to every silo",
+            fix="take `columns` away, and declare what each silo brings under its name in `silos`",
+        )
     if empty := [silo for silo, part in spec.silos.items() if not part.columns]:
         raise ConfigError(f"these silos declare no columns: {', '.join(empty)}", fix="declare what each one brings")
