@@ -8,12 +8,15 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 import protocols
-from services.artifact import Name, Spend, Unprotected, canonical_json, digest
+from services.artifact import Name, Unprotected, canonical_json, digest
 from services.contract import Message
+from services.courier import CONTROL
 from services.errors import PolicyRefusal
 
 TABLE = "product.table"
 TABLE_REASON = "synthetic columns without differential privacy: they can resemble real people"
+_OWN = {TABLE: "unprotected"}
+"""What the program itself sends beside control messages, and what it says of each."""
 
 
 class Policy(BaseModel):
@@ -66,12 +69,12 @@ class Policy(BaseModel):
         Raises:
             PolicyRefusal: its release is not allowed, or not to these recipients, or claims more than is true.
         """
-        if isinstance(message.release, Spend):
-            raise PolicyRefusal("a privacy budget cannot be spent: this version keeps no ledger")
-        private = message.kind == TABLE or protocols.declares_unprotected(message.kind)
-        if private and not isinstance(message.release, Unprotected):
+        declared = "no-data" if message.kind.startswith(CONTROL) else _OWN.get(message.kind)
+        declared = declared or protocols.release_of(message.kind)
+        if message.release.release != declared:
             raise PolicyRefusal(
-                f"{message.kind!r} derives from private rows and was labelled {message.release.release!r}",
+                f"{message.kind!r} was labelled {message.release.release!r} and is declared "
+                + (f"as {declared!r}" if declared else "nowhere"),
                 fix="this is a fault of the program: report it",
                 kept="nothing was sealed",
             )
