@@ -13,7 +13,8 @@ the records were split before each part went through the event: a person is in o
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 
@@ -102,6 +103,34 @@ class Mechanism(_Part):
     def rdp(self, order: int) -> float:
         """The Rényi divergence of this order (Mironov, 2017); the sum over releases bounds them all."""
         return _rdp(self.event, order)
+
+
+def composed(mechanisms: Iterable[Mechanism]) -> Mechanism:
+    """One mechanism in the place of several over the same people: Gaussians become one, equal ones are counted.
+
+    Raises:
+        ValueError: there is none, or they are of more different kinds than an ε is computed for.
+    """
+    counts: Counter[Gaussian | Sampled] = Counter()
+    for mechanism in mechanisms:
+        for single, count in _singles(mechanism.event):
+            counts[single] += count
+    sums = {single: count for single, count in counts.items() if isinstance(single, Gaussian)}
+    parts: list[Single] = [Repeated(count=counts[one], of=one) for one in counts if isinstance(one, Sampled)]
+    if sums:
+        precision = math.fsum(count / one.noise_multiplier**2 for one, count in sums.items())
+        parts.append(Gaussian(noise_multiplier=1 / math.sqrt(precision)))
+    return Mechanism(event=parts[0] if len(parts) == 1 else Composed(of=tuple(parts)))
+
+
+def _singles(event: Event) -> Iterator[tuple[Gaussian | Sampled, int]]:
+    if isinstance(event, Composed):
+        for part in event.of:
+            yield from _singles(part)
+    elif isinstance(event, Repeated):
+        yield event.of, event.count
+    else:
+        yield event, 1
 
 
 @lru_cache(maxsize=4096)
