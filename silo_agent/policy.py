@@ -12,6 +12,7 @@ from services.artifact import Name, Unprotected, canonical_json, digest
 from services.contract import Message
 from services.courier import CONTROL
 from services.errors import PolicyRefusal
+from services.ledger import Budget
 
 TABLE = "product.table"
 TABLE_REASON = "synthetic columns without differential privacy: they can resemble real people"
@@ -29,6 +30,7 @@ class Policy(BaseModel):
         minimum_rows: the fewest common training records that a run may have.
         approval: whether a person approves each run (`silo-agent approve RUN`).
         release_to: members that this silo's synthetic columns may be released to.
+        datasets: what may be released about each data set under differential privacy; one not named here is refused.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -40,6 +42,9 @@ class Policy(BaseModel):
     minimum_rows: int = Field(default=100, ge=2, description="the fewest common training records of a run")
     approval: Literal["manual", "automatic"] = Field(default="manual", description="whether a person approves runs")
     release_to: tuple[Name, ...] = Field(default=(), description="members that synthetic columns may go to")
+    datasets: dict[Name, Budget] = Field(
+        default_factory=dict, description="data sets that may be released under differential privacy, with budgets"
+    )
 
     def check_run(self, protocol: str, needs: Mapping[str, str]) -> None:
         """Refuse a run before anything is computed for it.

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime
 
-from services.ledger import Charge, Ledger
-
 import protocols
 from protocols.spec import parse_spec
 from services.artifact import Spend
+from services.ledger import Charge, Ledger
 from services.mechanism import Mechanism
 from services.runs import Run
 from services.state import State

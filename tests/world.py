@@ -14,8 +14,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from services.ledger import Budget
-
 import protocols
 from coordinator.desk import CoordinatorDesk
 from coordinator.trust.draft import Draft
@@ -27,6 +25,7 @@ from services.contract import Context
 from services.errors import StoreError
 from services.keyring import KeyRing
 from services.keys import SigningKey
+from services.ledger import Budget
 from services.party import Party
 from services.runs import Run
 from services.state import State
