@@ -67,7 +67,7 @@ def split(csv: Path, folder: Path) -> None:
     spec = specification()
     archive = pd.read_csv(csv, skipinitialspace=True)
     archive.columns = archive.columns.str.replace(".", "_").str.replace("sno", PATIENT)
-    if absent := [name for name in (PATIENT, *spec.columns) if name not in archive]:
+    if absent := [name for name in (PATIENT, *spec.every_column) if name not in archive]:
         raise DataError(f"{csv} is not SUPPORT2: it lacks the columns {', '.join(absent)}")
     folder.mkdir(parents=True, exist_ok=True)
     for number, (silo, part) in enumerate(spec.silos.items()):
