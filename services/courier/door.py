@@ -6,7 +6,6 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from services.artifact import Header
 from services.bus import EventBus
 from services.contract import Message
 from services.errors import InvalidArtifact, SilokitError
@@ -47,10 +46,10 @@ class Door:
     trust: Trust
 
 
-def is_over(state: State, header: Header) -> bool:
-    """Whether the artifact's run has ended here, and the artifact with it."""
-    phase = _phase(state, header.run)
-    return phase is not None and phase not in LIVE and not header.kind.startswith(OUTLIVING)
+def is_over(state: State, run: str, kind: str) -> bool:
+    """Whether the run has ended here, and with it what is of this kind."""
+    phase = _phase(state, run)
+    return phase is not None and phase not in LIVE and not kind.startswith(OUTLIVING)
 
 
 def called_off(state: State, run: str) -> bool:

@@ -21,7 +21,7 @@ from typing import Literal
 
 import structlog
 
-from services.artifact import MAX_ARTIFACT_BYTES, MAX_MANIFEST_BYTES, Header, digest
+from services.artifact import MAX_ARTIFACT_BYTES, MAX_MANIFEST_BYTES, POOL, Header, digest
 from services.chain import AUDIT, Chain
 from services.courier.door import CONTROL, MANIFEST_KEY, OUTLIVING, Door, Equivocation, is_over
 from services.errors import InvalidArtifact, SilokitError, StoreError, TrustError
@@ -81,12 +81,16 @@ class Incoming:
         return len(notices)
 
     def reconcile(self) -> None:
-        """List the federation's manifests, so that a lost notice changes nothing.
+        """List the federation's manifests, so that a lost notice changes nothing; generators are no arrivals.
 
         Raises:
             StoreError: the store does not answer.
         """
-        listed = {key for key in self._door.store.list(f"{self._door.federation}/") if key.endswith(".manifest")}
+        listed = {
+            key
+            for key in self._door.store.list(f"{self._door.federation}/")
+            if key.endswith(".manifest") and f"/{POOL}/" not in key
+        }
         known = {row["object"]: row["outcome"] for row in self._state.rows("SELECT object, outcome FROM arrivals")}
         with self._state.transaction():
             for key in sorted(listed - known.keys()):
@@ -119,6 +123,8 @@ class Incoming:
         except TrustError:
             return  # nobody can be judged by stale trust: the next listing finds it again
         match = MANIFEST_KEY.fullmatch(key)
+        if match and match[3] == POOL:
+            return  # what is in the pool is told by the signed catalog, and pulled by people
         if not match or match[1] != self._door.federation or match[2] not in members:
             self._dropped += 1
             if self._dropped.bit_count() == 1:  # at every doubling: who litters must not fill the log either
@@ -214,7 +220,7 @@ class Incoming:
         """Fetch and open what is for us; record its place in the chain whatever becomes of it."""
         header = manifest.header
         keys = self._keys_for(header)
-        if not keys or is_over(self._state, header):
+        if not keys or is_over(self._state, header.run, header.kind):
             self._record(manifest, None, "skipped")
             return "skipped"
         body = self._state.folder / f"{secrets.token_hex(16)}.incoming"

@@ -65,6 +65,7 @@ class Outgoing:
         expires: datetime,
         seconds: float = 0.0,
         schema_hash: str | None = None,
+        under: str | None = None,
     ) -> None:
         """Seal a step's message into the outbox; does nothing when the step was finished before.
 
@@ -76,6 +77,8 @@ class Outgoing:
             expires: the end of the artifact's life.
             seconds: how long the step took to compute.
             schema_hash: the hash of the run specification.
+            under: the name in the run's place that the artifact is signed for and lies under, where that is not the
+                run: `POOL`, whose artifacts are called off with no run once they are sealed.
 
         Raises:
             PolicyRefusal: the guard forbids it; nothing was sealed.
@@ -84,14 +87,14 @@ class Outgoing:
         with self._sending:
             if self._state.finished(run, step):
                 return
-            now = self._clock()
+            now, place = self._clock(), under or run
             policy = self._allowed(run, message, sorted(recipients), now)
             last = self._state.row(
-                "SELECT sequence, digest FROM outbox WHERE run=? ORDER BY sequence DESC LIMIT 1", run
+                "SELECT sequence, digest FROM outbox WHERE run=? ORDER BY sequence DESC LIMIT 1", place
             )
             header = Header(
                 federation=self._door.federation,
-                run=run,
+                run=place,
                 sender=self._me,
                 kind=message.kind,
                 sequence=last["sequence"] + 1 if last else 1,
@@ -108,10 +111,10 @@ class Outgoing:
             size = body.stat().st_size
             try:
                 with self._state.transaction():
-                    self._check_goes_on(header)
+                    self._check_goes_on(run, message.kind)
                     self._state.write(
                         "INSERT INTO outbox VALUES (?,?,?,?,?,?,?,?,?,NULL)",
-                        *(run, header.sequence, digest(manifest), message.kind, " ".join(sorted(recipients))),
+                        *(place, header.sequence, digest(manifest), message.kind, " ".join(sorted(recipients))),
                         *(body.name, size, manifest, now_text(now)),
                     )
                     self._state.finish(run, step, now, seconds)
@@ -124,9 +127,9 @@ class Outgoing:
                 raise
         _log.info("sealed", run=run, kind=message.kind, to=sorted(recipients), bytes=size)
 
-    def _check_goes_on(self, header: Header) -> None:
-        if not header.kind.startswith(CONTROL) and is_over(self._state, header):
-            raise RunOver(f"run {header.run} ended before its {header.kind} could leave")
+    def _check_goes_on(self, run: str, kind: str) -> None:
+        if not kind.startswith(CONTROL) and is_over(self._state, run, kind):
+            raise RunOver(f"run {run} ended before its {kind} could leave")
 
     def _allowed(self, run: str, message: Message, to: list[str], now: datetime) -> str:
         try:
