@@ -249,7 +249,7 @@ class World:
         )  # fmt: skip
         self.parts[name] = parts
         self.desks[name] = (
-            CoordinatorDesk(parts)
+            CoordinatorDesk(parts, self.repository.adopt)
             if name == HUB
             else SiloDesk(
                 parts, lambda: self.policies[name], lambda run: self.check_data(name, run), self.outputs(name)
