@@ -24,7 +24,7 @@ from services.artifact import MAX_MANIFEST_BYTES, POOL, Header, Spend, digest
 from services.bus import BusError, Notice
 from services.chain import AUDIT, Chain
 from services.contract import Message
-from services.courier.door import CONTROL, MANIFEST_KEY, Door, Guard, RunOver, called_off, is_over
+from services.courier.door import CONTROL, MANIFEST_KEY, SAFE, Door, Guard, RunOver, called_off, is_over
 from services.errors import InvalidArtifact, PolicyRefusal, StateError
 from services.files import private_folder, write_atomic
 from services.keys import SealTo, VerifyKey
