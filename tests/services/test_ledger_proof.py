@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from services.artifact import NoData, Spend
+from services.artifact import POOL, NoData, Spend
 from services.chain import Chain
 from services.errors import StateError
 from services.ledger import LEDGER, Ledger
@@ -31,6 +31,13 @@ def home(tmp_path: Path) -> Path:
 def test_an_honest_ledger_verifies_offline_and_while_the_agent_is_running(home: Path) -> None:
     with State(home), State(home, writer=False) as reader:
         assert Ledger(reader).verify() == 6
+
+
+def test_what_is_published_lies_outside_its_run_and_is_paid_for_by_it(home: Path) -> None:
+    with State(home) as state:
+        ledger = Ledger(state)
+        spend(ledger, "three", "generator", gaussian(9.0), home, under=POOL)
+        assert ledger.verify() == 8
 
 
 def sql(*statements: str) -> Callable[[State], None]:
