@@ -258,7 +258,7 @@ class World:
         )  # fmt: skip
         self.parts[name] = parts
         self.desks[name] = (
-            CoordinatorDesk(parts)
+            CoordinatorDesk(parts, self.repository.adopt)
             if name == HUB
             else SiloDesk(
                 parts, lambda: self.policies[name],

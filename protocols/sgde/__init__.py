@@ -29,7 +29,7 @@ def check_spec(spec: RunSpec) -> None:
             "in SGDE every silo has the same columns, of people of its own",
             fix="declare them once under `columns`, and name the silos without any: `silos: {north: {}}`",
         )
-    parameters.check_columns(spec.columns)
+    parameters.check(spec.columns)
 
 
 def spends(spec: RunSpec) -> Spend:

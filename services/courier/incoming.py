@@ -21,9 +21,9 @@ from typing import Literal
 
 import structlog
 
-from services.artifact import MAX_ARTIFACT_BYTES, MAX_MANIFEST_BYTES, POOL, Header, digest
+from services.artifact import MAX_MANIFEST_BYTES, POOL, Header, digest
 from services.chain import AUDIT, Chain
-from services.courier.door import CONTROL, MANIFEST_KEY, OUTLIVING, Door, Equivocation, is_over
+from services.courier.door import CONTROL, MANIFEST_KEY, OUTLIVING, Door, Equivocation, is_over, longest
 from services.errors import InvalidArtifact, SilokitError, StoreError, TrustError
 from services.files import TEMPORARY, private_folder
 from services.keys import SealingKey
@@ -31,7 +31,6 @@ from services.seal import Manifest, open_sealed, verify
 from services.state import State, now_text
 from services.store import ObjectAbsent, ObjectTooLarge
 
-MAX_CONTROL_BYTES = 2 << 20
 _TRIES = 5  # until an object that cannot be had waits for the next listing
 _WAITING = 1000  # of a sender's names that wait to be judged; the next listing finds the others
 _BATCH = 100  # arrivals judged in one go, the newest first: a flood of litter delays little else
@@ -250,12 +249,11 @@ class Incoming:
                 f"which is not now: it is {now:%Y-%m-%d %H:%M} here, unless a clock is wrong"
             )
         run = self._state.row("SELECT spec FROM runs WHERE run=?", header.run)
-        control = header.kind.startswith(CONTROL)
-        if run is None and not control:
+        if run is None and not header.kind.startswith(CONTROL):
             raise InvalidArtifact("the artifact is of a run that was never offered here")
         if run and header.schema_hash != digest(run["spec"].encode()):
             raise InvalidArtifact("the artifact was made for another run specification")
-        if manifest.body_length > (MAX_CONTROL_BYTES if control else MAX_ARTIFACT_BYTES):
+        if manifest.body_length > longest(header.kind):
             raise InvalidArtifact(f"the body is too long: {manifest.body_length} bytes of {header.kind}")
 
     def _keys_for(self, header: Header) -> list[SealingKey]:

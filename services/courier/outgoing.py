@@ -24,7 +24,7 @@ from services.artifact import MAX_MANIFEST_BYTES, POOL, Header, Spend, digest
 from services.bus import BusError, Notice
 from services.chain import AUDIT, Chain
 from services.contract import Message
-from services.courier.door import CONTROL, MANIFEST_KEY, Door, Guard, RunOver, called_off, is_over
+from services.courier.door import CONTROL, MANIFEST_KEY, SAFE, Door, Guard, RunOver, called_off, is_over
 from services.errors import InvalidArtifact, PolicyRefusal, StateError
 from services.files import private_folder, write_atomic
 from services.keys import SealTo, VerifyKey
@@ -202,7 +202,7 @@ class Outgoing:
     def _put_body(self, row: Any, folder: str, body: Path) -> bool:
         """Put an artifact's body, unless the run was called off before; returns whether it is in the store."""
         key = f"{folder}/{read_manifest(row['manifest']).body_sha256}.body"
-        if called_off(self._state, row["run"]) and not row["kind"].startswith(CONTROL):
+        if called_off(self._state, row["run"]) and not row["kind"].startswith(SAFE):
             return self._door.store.stat(key) is not None
         self._door.store.put(key, body)
         return True
