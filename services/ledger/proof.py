@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from services.artifact import Header, Spend
+from services.artifact import POOL, Header, Spend
 from services.chain import Chain
 from services.errors import InvalidArtifact, StateError
 from services.ledger.entry import LEDGER, Entry, entries, same, text_of
@@ -80,7 +80,11 @@ def _differing(state: State, charges: Mapping[tuple[str, str], tuple[dict[str, A
 
 def _covers(run: str, entry: Entry, header: Header) -> bool:
     release = header.release
-    return isinstance(release, Spend) and header.run == run and same(release.mechanism, release.delta, entry.charge)
+    return (
+        isinstance(release, Spend)
+        and header.run in {run, POOL}
+        and same(release.mechanism, release.delta, entry.charge)
+    )
 
 
 def _broken(what: str) -> StateError:

@@ -5,31 +5,14 @@ The hand-over to the pool, without the catalog that tells of it.
 
 from __future__ import annotations
 
-from datetime import timedelta
-
 import pytest
 
-from services.artifact import POOL, Spend
-from services.contract import Message
+from services.artifact import POOL
 from services.courier import RunOver
 from services.errors import InvalidArtifact
-from services.mechanism import Gaussian, Mechanism
 from services.seal import read_manifest
-from services.trust import sealing_keys
+from tests.pool import publish
 from tests.world import FEDERATION, HUB, World
-
-SPEND = Spend(mechanism=Mechanism(event=Gaussian(noise_multiplier=8.0)).model_dump(mode="json"), delta=1e-5)
-
-
-def publish(world: World, run: str, *, step: str = "publish", payload: bytes = b"a generator") -> None:
-    """North publishes a generator that it made in a run."""
-    parts = world.parts["north"]
-    parts.courier.outgoing._guard = lambda *_: ""  # whether a budget pays for it is not asked here
-    parts.courier.send(
-        *(run, step, Message("pool.generator", payload, SPEND)),
-        sealing_keys(parts.trust, (HUB, "south", "west")),
-        expires=world.now + timedelta(days=3650), schema_hash=world.run("north", run).spec_hash, under=POOL,
-    )  # fmt: skip
 
 
 def pool(world: World) -> list[str]:
