@@ -100,6 +100,14 @@ class Mechanism(_Part):
         """
         return _epsilon(self.event, delta)
 
+    def within(self, epsilon: float, delta: float) -> bool:
+        """Whether ε at δ is at most this; where a quick upper bound says so, the exact value is not computed.
+
+        Raises:
+            ValueError: δ is not a probability above 0.
+        """
+        return _quick_epsilon(self.event, delta) <= epsilon or _epsilon(self.event, delta) <= epsilon
+
     def rdp(self, order: int) -> float:
         """The Rényi divergence of this order (Mironov, 2017); the sum over releases bounds them all."""
         return _rdp(self.event, order)
@@ -135,8 +143,6 @@ def _singles(event: Event) -> Iterator[tuple[Gaussian | Sampled, int]]:
 
 @lru_cache(maxsize=4096)
 def _epsilon(event: Event, delta: float) -> float:
-    if not 0 < delta < 1:
-        raise ValueError("δ must lie strictly between 0 and 1")
     bound = _quick_epsilon(event, delta)
     if bound > _MANY or _as_one_gaussian(event) is not None:
         return bound
@@ -145,7 +151,10 @@ def _epsilon(event: Event, delta: float) -> float:
     return float(min(bound, PLDAccountant().compose(_dp_event(event)).get_epsilon(delta)))
 
 
+@lru_cache(maxsize=4096)
 def _quick_epsilon(event: Event, delta: float) -> float:
+    if not 0 < delta < 1:
+        raise ValueError("δ must lie strictly between 0 and 1")
     import dp_accounting  # noqa: PLC0415 - see above
     from dp_accounting.rdp import RdpAccountant  # noqa: PLC0415
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import getpass
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -42,6 +44,7 @@ from silo_agent.desk import SiloDesk
 from silo_agent.product import join_tables, table_message
 from silo_agent.request import request
 from silo_agent.settings import CONFIG_FILE, POLICY_TEXT, ConfigOption, SiloConfig, config_text, load, load_policy
+from silo_agent.spending import Spending
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
@@ -131,7 +134,14 @@ def serve_command(config: ConfigOption = _DEFAULT, log_format: LogOption = LogFo
     def check_table(run: Run) -> None:
         check_data(settings, run.spec)
 
-    desk = SiloDesk(parts, lambda: load_policy(settings), check_table, settings.outputs)
+    spending = Spending(parts.state, settings.dataset, lambda: load_policy(settings), parts.clock)
+    desk = SiloDesk(
+        parts,
+        lambda: load_policy(settings),
+        check_data=check_table,
+        check_budget=spending.check,
+        outputs=settings.outputs,
+    )
 
     def release(run: str, to: list[str]) -> str:
         return desk.release(run, table_message(settings.outputs / run), tuple(to))
@@ -172,7 +182,7 @@ def status(
 @app.command()
 def approve(run: RunArgument, config: ConfigOption = _DEFAULT) -> None:
     """Let a run begin that waits for a person."""
-    typer.echo(ask(load(config).home, "approve", run=run))
+    typer.echo(ask(load(config).home, "approve", run=run, by=_whoami()))
 
 
 @app.command()
@@ -243,6 +253,13 @@ def draft(file: Annotated[Path, typer.Argument(help="A CSV or Parquet table.")])
     typer.echo(draft_columns(file), nl=False)
 
 
+def _whoami() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # a container's user may have no name
+        return f"user {os.getuid()}"
+
+
 def build(config: SiloConfig) -> Assembly:
     """The silo's parts, from its configuration.
 
@@ -273,4 +290,5 @@ def build(config: SiloConfig) -> Assembly:
         guard=guard,
         load=lambda name: protocols.half(name, "silo"),
         context=context,
+        reserve=lambda state: Spending(state, config.dataset, lambda: load_policy(config), wall_clock).reserve,
     )

@@ -14,7 +14,8 @@ def request(run: Run, me: str) -> dict[str, Mapping[str, Any]]:
     """What a run asks of the silo `me`: its `columns` as declared, and the `unprotected` kinds, each in its words."""
     identifier = run.spec.get("identifier")
     named = {identifier["column"]: {"type": "identifier", "form": identifier["form"]}} if identifier else {}
-    return {"columns": {**named, **run.spec["silos"][me]["columns"]}, "unprotected": _unprotected(run.protocol)}
+    declared = {**run.spec.get("columns", {}), **run.spec["silos"][me]["columns"]}
+    return {"columns": {**named, **declared}, "unprotected": _unprotected(run.protocol)}
 
 
 def _unprotected(protocol: str) -> Mapping[str, str]:

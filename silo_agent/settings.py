@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 from pydantic import Field
 
+from services.artifact import Name
 from services.config import read_config
 from services.wiring import PartyConfig
 from silo_agent.policy import Policy
@@ -23,6 +24,7 @@ class SiloConfig(PartyConfig):
     """See `PartyConfig`; a silo has a table and a policy besides."""
 
     data: Path | None = Field(default=None, description="the silo's table: CSV or Parquet, one row per person")
+    dataset: Name = Field(default="records", description="the name under which the policy registers the table")
     policy: Path = Field(default=Path("policy.yaml"), description="the silo's own policy")
 
 

@@ -19,18 +19,18 @@ from typing import Any
 
 import structlog
 
-from services.artifact import POOL, Derived, Header, NoData, Spend, canonical_json, digest
+from services.artifact import POOL, Derived, Header, Spend, canonical_json, digest
 from services.contract import Message
+from services.courier.outgoing import FOR_GOOD, KEPT
 from services.errors import InvalidArtifact, SilokitError, StateError, TrustError
 from services.log import Troubles
 from services.runs import Run
 from services.seal import read_manifest, verify
 from services.state import now_text
 from services.trust import CATALOG, Roster, sealing_keys
-from services.trust.catalog import GENERATOR, MAX_SEALS, Listed, Published, make_catalog, release_text
+from services.trust.catalog import GENERATOR, MAX_SEALS, SEAL, Listed, Published, make_catalog, release_text
 from services.wiring import Assembly
 
-FOR_GOOD = timedelta(days=3650)
 CATALOG_LIFE = timedelta(days=365)
 _LOOK_EVERY = timedelta(seconds=60)  # when nothing changed
 _FIRST_PAUSE, _LONGEST_PAUSE = timedelta(seconds=60), timedelta(hours=1)
@@ -59,7 +59,7 @@ class Shelf:
     def __init__(self, parts: Assembly) -> None:
         self._parts = parts
         self._state = parts.state
-        self._own = parts.state.folder / POOL / "own"
+        self._own = parts.state.folder / KEPT
         self._me = parts.ring.name
         self._read: dict[str, _Seal] = {}
         self._seen: object = None
@@ -131,8 +131,6 @@ class Shelf:
         shelf: dict[str, tuple[_Seal, list[_Seal]]] = {}
         for row in self._state.rows("SELECT digest, sent FROM outbox WHERE run=? ORDER BY sequence", POOL):
             seal = self._seal(row["digest"], sent=row["sent"] is not None)
-            if seal.header.kind != GENERATOR:
-                continue
             if isinstance(seal.header.release, Derived):
                 shelf[seal.header.release.digests[0]][1].append(seal)
             else:
@@ -211,7 +209,7 @@ class Shelf:
             return
         self._parts.courier.send(
             *(POOL, f"seal.{original.digest}.{len(seals)}"),
-            Message(GENERATOR, self._plaintext(original), Derived(digests=(original.digest,))),
+            Message(SEAL, self._plaintext(original), Derived(digests=(original.digest,))),
             lacking, expires=now + FOR_GOOD, schema_hash=original.header.schema_hash, under=POOL,
         )  # fmt: skip
         _log.info("sealed anew", generator=original.digest, to=sorted(lacking))
@@ -241,10 +239,10 @@ class Shelf:
                 "at": now_text(now), "expires": now_text(expires),
             },
         )  # fmt: skip
-        digests = tuple(one.digest for one in listed[-_MOST_DIGESTS:])
+        digests = tuple(one.digest for one, _ in self._shelf(withdrawn=True)[-_MOST_DIGESTS:])
         self._parts.courier.send(
             *(run.run, f"catalog.{version}"),
-            Message(CATALOG, catalog.to_bytes(), Derived(digests=digests) if digests else NoData()),
+            Message(CATALOG, catalog.to_bytes(), Derived(digests=digests)),
             coordinator, expires=now + _LIFE_OF_A_MESSAGE, schema_hash=run.spec_hash,
         )  # fmt: skip
         _log.info("catalog sent", version=version, generators=len(listed))

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import Any
 
 from services.artifact import POOL, Spend
 from services.contract import Message
-from services.files import private_folder
-from services.ledger import Budget, Charge, Ledger
 from services.mechanism import Gaussian, Mechanism
 from services.state import State
-from services.trust import sealing_keys
 from services.trust.catalog import GENERATOR
 from tests.world import World
 
 MECHANISM = Mechanism(event=Gaussian(noise_multiplier=8.0))
-BUDGET = Budget(epsilon_per_run=100, epsilon_for_life=100, delta=1e-4)
 
 
 def spend(mechanism: Mechanism = MECHANISM, delta: float = 1e-5) -> Spend:
@@ -24,24 +19,16 @@ def spend(mechanism: Mechanism = MECHANISM, delta: float = 1e-5) -> Spend:
 
 
 def publish(
-    world: World, run: str, *, silo: str = "north", step: str = "publish", payload: bytes = b"a generator",
-    mechanism: Mechanism = MECHANISM, dataset: str = "visits",
-) -> str:  # fmt: skip
+    world: World, run: str, *, silo: str = "north", step: str = "publish", payload: bytes = b"a generator"
+) -> str:
     """A silo publishes a generator that it made in a run; returns the digest of its manifest."""
     parts = world.parts[silo]
-    ledger, release = Ledger(parts.state), spend(mechanism)
-    charge = Charge(dataset, mechanism, release.delta)
-    ledger.reserve(run, step, charge, BUDGET, at=world.now, approver="somebody")
-    parts.courier.outgoing._guard = lambda *_: ""  # what may leave is not asked here
-    members = tuple(name for name in parts.trust.roster.members if name != silo)
-    parts.courier.send(
-        *(run, step, Message(GENERATOR, payload, release), sealing_keys(parts.trust, members)),
-        expires=world.now + timedelta(days=3650), schema_hash=world.run(silo, run).spec_hash, under=POOL,
+    world.spending(silo, parts.state).reserve(run, step, spend())
+    parts.courier.publish(
+        run, step, Message(GENERATOR, payload, spend()), parts.courier.everybody(),
+        seconds=0, schema_hash=world.run(silo, run).spec_hash,
     )  # fmt: skip
-    digest = originals(parts.state)[-1]
-    (private_folder(parts.state.folder / POOL / "own") / digest).write_bytes(payload)
-    ledger.commit(run, step, mechanism, release.delta, digest, world.now)
-    return digest
+    return originals(parts.state)[-1]
 
 
 def originals(state: State) -> list[str]:

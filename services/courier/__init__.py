@@ -43,6 +43,8 @@ class Courier:
         self.outgoing = Outgoing(state, door, guard, clock)
         self.incoming = Incoming(state, door, run_key, clock)
         self.send = self.outgoing.send
+        self.publish = self.outgoing.publish
+        self.everybody = self.outgoing.everybody
         self.deliver = self.outgoing.deliver
         self.check_own_past = self.outgoing.check_own_past
         self.owes = self.outgoing.owes

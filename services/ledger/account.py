@@ -11,7 +11,7 @@ from typing import Any
 from services.errors import BudgetRefusal
 from services.ledger.budget import Budget, Charge
 from services.ledger.entry import charge_of, mechanism_of
-from services.mechanism import composed
+from services.mechanism import Mechanism, composed
 
 
 @dataclass(frozen=True)
@@ -52,14 +52,14 @@ def divergence(spent: Iterable[tuple[str, int]], order: int) -> float:
     return math.fsum(times * _rdp(text, order) for text, times in spent)
 
 
-def run_epsilon(charges: Sequence[Charge]) -> float:
-    """The ε of one run's charges on one data set, at the smallest δ among them.
+def together(charges: Sequence[Charge]) -> tuple[Mechanism, float]:
+    """One run's charges on one data set as one mechanism, and the smallest δ among them.
 
     Raises:
         BudgetRefusal: they are of more different kinds than an ε is computed for.
     """
     try:
-        return composed(one.mechanism for one in charges).epsilon(min(one.delta for one in charges))
+        return composed(one.mechanism for one in charges), min(one.delta for one in charges)
     except ValueError as error:
         raise BudgetRefusal(
             "the mechanisms of a run are of more different kinds than its ε can be computed for",
@@ -85,11 +85,11 @@ def account(dataset: str, budget: Budget | None, runs: Mapping[str, Sequence[Any
 
 
 def _run(run: str, rows: Sequence[Any]) -> RunAccount:
-    charges = [charge_of(row) for row in rows]
+    mechanism, delta = together([charge_of(row) for row in rows])
     return RunAccount(
         run=run,
-        epsilon=run_epsilon(charges),
-        delta=min(one.delta for one in charges),
+        epsilon=mechanism.epsilon(delta),
+        delta=delta,
         reserved=len(rows),
         committed=sum(row["digest"] is not None for row in rows),
         approvers=tuple(sorted({row["approver"] for row in rows})),

@@ -8,7 +8,7 @@ from typing import Any
 
 from services.chain import Chain
 from services.errors import BudgetRefusal
-from services.ledger.account import Account, account, divergence, run_epsilon
+from services.ledger.account import Account, account, divergence, together
 from services.ledger.budget import Budget, Charge
 from services.ledger.entry import LEDGER, Entry, charge_of, entries, facts, same, text_of
 from services.ledger.proof import verify
@@ -28,6 +28,11 @@ class Ledger:
     def __init__(self, state: State) -> None:
         self._state = state
         self._chain = Chain(state, LEDGER)
+
+    @property
+    def head(self) -> str:
+        """What the whole ledger comes down to, for the next manifest to carry."""
+        return self._chain.head
 
     def check(self, run: str, charge: Charge, budget: Budget | None) -> None:
         """Judge a charge on top of everything that was reserved; changes nothing.
@@ -172,10 +177,10 @@ class Ledger:
                 kept=_KEPT,
             )
         rows = self._state.rows("SELECT * FROM charges WHERE run=? AND dataset=?", run, charge.dataset)
-        epsilon = run_epsilon([*[charge_of(row) for row in rows], charge])
-        if not epsilon <= budget.epsilon_per_run:
+        mechanism, delta = together([*[charge_of(row) for row in rows], charge])
+        if not mechanism.within(budget.epsilon_per_run, delta):
             raise BudgetRefusal(
-                f"run {run} would cost {charge.dataset!r} ε = {epsilon:.3g};"
+                f"run {run} would cost {charge.dataset!r} ε = {mechanism.epsilon(delta):.3g};"
                 f" the policy grants a run {budget.epsilon_per_run:g}",
                 fix="have the run specification ask for less, or raise `epsilon_per_run` if you agree",
                 kept=_KEPT,

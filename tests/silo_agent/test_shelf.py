@@ -15,7 +15,7 @@ from services.trust import FormerKey
 from services.trust.catalog import Listed
 from services.trust.root import pin
 from tests.pool import originals, publish, settle
-from tests.world import FEDERATION, HUB, World, permissive
+from tests.world import DATASET, FEDERATION, HUB, World, permissive
 
 
 def listed(world: World, reader: str = "south") -> dict[str, Listed]:
@@ -49,7 +49,7 @@ def test_a_published_generator_is_listed_with_what_its_run_and_the_ledger_say(wo
     digest = publish(world, run, payload=b"12345")
     settle(world)
     (one,) = listed(world).values()
-    assert (one.digest, one.length, one.about.run, one.about.dataset) == (digest, 5, run, "visits")
+    assert (one.digest, one.length, one.about.run, one.about.dataset) == (digest, 5, run, DATASET)
     assert one.about.seals == (digest,)
     assert recipients(world, digest) == {HUB, "south", "west"}
     assert set(world.phases(run).values()) == {"done"}

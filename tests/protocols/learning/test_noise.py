@@ -1,0 +1,110 @@
+"""Noise is normal to its tails, independent, and never the same twice; a Poisson sample takes each record by itself.
+
+Keys are fixed, so that these tests answer the same every time.
+"""
+
+import os
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from protocols.learning.noise import _PER_BLOCK, Noise
+
+KEY = bytes(range(32))
+FORKS = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # Python 3.12 warns of threads
+MANY = 2_000_000
+
+
+def test_moments_and_distribution_are_those_of_a_normal() -> None:
+    x = Noise(KEY).normal(MANY, scale=3.0) / 3
+    assert x.dtype == np.float64
+    for power, expected, variance in ((1, 0, 1), (2, 1, 2), (3, 0, 15), (4, 3, 96), (6, 15, 10170)):
+        assert abs((x**power).mean() - expected) < 4.5 * np.sqrt(variance / MANY)
+    assert stats.kstest(x, "norm").pvalue > 1e-3
+
+
+@pytest.mark.parametrize("beyond", [2.0, 3.0, 4.0, 4.5])
+def test_the_tails_have_the_mass_that_a_normal_has(beyond: float) -> None:
+    x = Noise(KEY).normal(MANY)
+    expected = MANY * stats.norm.sf(beyond)
+    for found in ((x > beyond).sum(), (x < -beyond).sum()):
+        assert abs(found - expected) < 4.5 * np.sqrt(expected) + 1
+
+
+def test_numbers_of_one_call_do_not_depend_on_each_other() -> None:
+    x = Noise(KEY).normal(MANY)
+    half = _PER_BLOCK // 2  # the distance of two normals that came from the same radii
+    for lag in (1, 2, half, _PER_BLOCK):
+        for one, other in ((x[:-lag], x[lag:]), (x[:-lag] ** 2 - 1, x[lag:] ** 2 - 1)):
+            assert abs(np.mean(one * other)) / (one.std() * other.std()) < 4.5 / np.sqrt(len(one))
+
+
+def test_a_normal_is_the_sum_of_four() -> None:
+    # of one draw, which Box-Muller bounds by its radius; of four of them over two, hardly ever near twice that
+    from protocols.learning import noise
+
+    pairs = noise._Pairs(0.5)
+    words = np.zeros_like(pairs._words)
+    words[0] = 1 << 62  # every radius is sqrt(-2 ln 0.5), every angle 0
+    pairs._words[:] = words
+    np.testing.assert_allclose(pairs.normals()[: _PER_BLOCK // 2], 2 * np.sqrt(2 * np.log(2)))
+
+
+def test_two_instances_differ_and_do_not_correlate() -> None:
+    one, other = Noise().normal(MANY), Noise().normal(MANY)
+    assert not np.intersect1d(one, other).size
+    assert abs(np.corrcoef(one, other)[0, 1]) < 5.5 / np.sqrt(MANY)
+    np.testing.assert_array_equal(Noise(KEY).normal(10), Noise(KEY).normal(10))
+
+
+def test_calls_go_on_where_the_last_ended_and_shapes_are_kept() -> None:
+    noise = Noise(KEY)
+    first, second = noise.normal((3, 5)), noise.normal((3, 5))
+    assert first.shape == (3, 5)
+    assert not np.intersect1d(first, second).size
+    assert noise.normal(()).shape == ()
+    assert noise.normal(0).shape == (0,)
+
+
+@FORKS
+def test_a_forked_child_does_not_share_its_parents_noise() -> None:
+    noise = Noise()
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.write(write, noise.uniform(8).tobytes())
+        os._exit(0)
+    os.close(write)
+    with os.fdopen(read, "rb") as file:
+        theirs = np.frombuffer(file.read())
+    assert os.waitpid(child, 0)[1] == 0
+    assert len(theirs) == 8
+    assert not np.intersect1d(theirs, noise.uniform(8)).size
+
+
+def test_uniform_numbers_are_uniform() -> None:
+    u = Noise(KEY).uniform((1000, 1000))
+    assert 0 <= u.min() < u.max() < 1
+    assert stats.kstest(u.ravel(), "uniform").pvalue > 1e-3
+
+
+def test_a_poisson_sample_takes_each_record_by_itself() -> None:
+    noise, count, rate, times = Noise(KEY), 200, 0.1, 5000
+    taken = np.zeros((times, count))
+    for row in taken:
+        found = noise.poisson_sample(count, rate)
+        assert (np.diff(found) > 0).all()
+        row[found] = 1
+    sizes = taken.sum(axis=1)
+    assert abs(sizes.mean() - count * rate) < 4.5 * np.sqrt(count * rate * (1 - rate) / times)
+    assert sizes.var() == pytest.approx(count * rate * (1 - rate), rel=0.1)  # a sample of fixed size has none
+    assert stats.chisquare(taken.sum(axis=0), np.full(count, taken.sum() / count)).pvalue > 1e-3
+    correlations = np.corrcoef(taken.T)[np.triu_indices(count, 1)]
+    assert np.abs(correlations).max() < 6 / np.sqrt(times)
+
+
+def test_nobody_or_everybody_is_taken_at_the_ends() -> None:
+    assert len(Noise().poisson_sample(50, 0.0)) == 0
+    assert len(Noise().poisson_sample(50, 1.0)) == 50
+    assert len(Noise().poisson_sample(0, 0.5)) == 0
