@@ -82,7 +82,19 @@ CREATE TABLE spent (
   PRIMARY KEY (dataset, mechanism)
 );
 """
-_VERSIONS = (_FIRST, _LEDGER)
+# what the others list in the federation's pool, as it was at the last refresh
+_POOL = """
+CREATE TABLE pool (
+  silo TEXT NOT NULL, digest TEXT NOT NULL,  -- of the manifest by which the generator was first published
+  sha256 TEXT NOT NULL, length INTEGER NOT NULL,
+  about TEXT NOT NULL,          -- what its silo says of it, JSON
+  epsilon REAL,                 -- recomputed; NULL when the claim does not add up
+  state TEXT NOT NULL,          -- listed | pulled | refused | withdrawn
+  why TEXT NOT NULL,
+  PRIMARY KEY (silo, digest)
+);
+"""
+_VERSIONS = (_FIRST, _LEDGER, _POOL)
 """What each version of the file added: a new file goes through all of them, an old one through those it lacks."""
 SCHEMA_VERSION = len(_VERSIONS)
 

@@ -42,6 +42,7 @@ from services.trust import sealing_keys
 from services.wiring import Assembly
 from silo_agent.policy import TABLE, Policy
 from silo_agent.product import keep_table
+from silo_agent.shelf import Shelf
 
 _REFUSED = "the silo cannot take part or go on; its operators know more"
 _log = structlog.get_logger()
@@ -56,6 +57,9 @@ class SiloDesk:
         check_data: raises DataError or ConfigError when this silo's table does not fit a run.
         check_budget: raises PolicyRefusal when the ledger does not allow what a run spends.
         outputs: where products of other silos are kept.
+
+    Attributes:
+        shelf: what this silo has in the federation's pool.
     """
 
     def __init__(
@@ -75,6 +79,7 @@ class SiloDesk:
         self._outputs = outputs
         self._me = parts.ring.name
         self._troubles = Troubles()
+        self.shelf = Shelf(parts)
 
     # what others say
 
@@ -124,6 +129,7 @@ class SiloDesk:
     def tick(self) -> None:
         """See `services.host.Desk.tick`."""
         self._parts.end_without_members()
+        self.shelf.tick()
         for run in self._book.unsettled():
             try:
                 if run.phase == "offered":

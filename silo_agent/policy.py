@@ -13,10 +13,12 @@ from services.contract import Message
 from services.courier import CONTROL
 from services.errors import PolicyRefusal
 from services.ledger import Budget
+from services.trust import CATALOG
+from services.trust.catalog import SEAL
 
 TABLE = "product.table"
 TABLE_REASON = "synthetic columns without differential privacy: they can resemble real people"
-_OWN = {TABLE: "unprotected"}
+_OWN = {TABLE: "unprotected", CATALOG: "derived", SEAL: "derived"}
 """What the program itself sends beside control messages, and what it says of each."""
 
 

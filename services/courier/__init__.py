@@ -49,6 +49,7 @@ class Courier:
         self.check_own_past = self.outgoing.check_own_past
         self.owes = self.outgoing.owes
         self.purge = self.outgoing.purge
+        self.delete = self.outgoing.delete
         self.hear = self.incoming.hear
         self.reconcile = self.incoming.reconcile
         self.accept = self.incoming.accept

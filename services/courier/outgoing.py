@@ -250,6 +250,14 @@ class Outgoing:
         """
         return self._door.store.delete(f"{self._door.federation}/{self._me}/{run}/")
 
+    def delete(self, run: str, name: str) -> None:
+        """Delete one object that this party published for a run; fine when it is gone already.
+
+        Raises:
+            StoreError: the store does not answer.
+        """
+        self._door.store.delete(f"{self._door.federation}/{self._me}/{run}/{name}")
+
     def owes(self, run: str) -> bool:
         """Whether something that derives from data was sealed for a run and has not been sent yet."""
         rows = self._state.rows("SELECT kind FROM outbox WHERE run=? AND sent IS NULL", run)

@@ -22,6 +22,8 @@ from services.errors import InvalidArtifact
 
 GENERATOR = "pool.generator"
 """The kind of a published generator."""
+SEAL = "pool.seal"
+"""The kind of a later seal of one, for members who came after it."""
 MAX_GENERATOR_BYTES = 64 << 20
 MAX_GENERATORS = 10_000
 MAX_SEALS = 64

@@ -7,25 +7,12 @@ from __future__ import annotations
 
 import pytest
 
-from services.artifact import POOL, Spend
-from services.contract import Message
+from services.artifact import POOL
 from services.courier import RunOver
 from services.errors import InvalidArtifact
-from services.mechanism import Gaussian, Mechanism
 from services.seal import read_manifest
+from tests.pool import publish
 from tests.world import FEDERATION, HUB, World
-
-SPEND = Spend(mechanism=Mechanism(event=Gaussian(noise_multiplier=8.0)).model_dump(mode="json"), delta=1e-5)
-
-
-def publish(world: World, run: str, *, step: str = "publish", payload: bytes = b"a generator") -> None:
-    """North publishes a generator that it made in a run."""
-    parts = world.parts["north"]
-    world.spending("north", parts.state).reserve(run, step, SPEND)
-    parts.courier.publish(
-        run, step, Message("pool.generator", payload, SPEND), parts.courier.everybody(),
-        seconds=0, schema_hash=world.run("north", run).spec_hash,
-    )  # fmt: skip
 
 
 def pool(world: World) -> list[str]:

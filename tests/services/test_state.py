@@ -45,7 +45,7 @@ def test_a_file_of_version_1_keeps_everything_and_gains_a_ledger(home: Path) -> 
         charge = Charge("records", Mechanism(event=Gaussian(noise_multiplier=10)), 1e-5)
         budget = Budget(epsilon_per_run=1, epsilon_for_life=1, delta=1e-5)
         Ledger(state).reserve("trial-1", "train", charge, budget, at=NOW, approver="policy")
-    assert version(home) == SCHEMA_VERSION == 2
+    assert version(home) == SCHEMA_VERSION == 3
     with State(home) as state:
         assert Ledger(state).verify() == 1
 
