@@ -223,7 +223,7 @@ def _quantities(
     labels: Labels,
     rng: np.random.Generator,
 ) -> Floats:
-    """z [n, d]: a class's Gaussian over the blocks, and each column's own level and spread around its block."""
+    """Z [n, d]: a class's Gaussian over the blocks, and each column's own level and spread around its block."""
     n, d = totals.sum(), len(shape.layout.scales)
     means = sums["sums"] / totals[:, None]
     means *= np.minimum(1, shape.radius / np.maximum(np.linalg.norm(means, axis=1, keepdims=True), 1e-12))

@@ -20,8 +20,8 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor, nn
 from scipy.special import expit
+from torch import Tensor, nn
 from torch.nn import functional
 
 from protocols.learning.codes import Floats
