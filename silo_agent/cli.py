@@ -38,7 +38,7 @@ from services.runs import Run, RunBook
 from services.state import State
 from services.trust.tuf import News, TufTrust
 from services.wiring import Assembly, assemble, load_keys, open_bus, open_store, trust_folder, wall_clock
-from silo_agent import enrolment
+from silo_agent import budget, enrolment
 from silo_agent.checks import check_data, run_checks
 from silo_agent.desk import SiloDesk
 from silo_agent.product import join_tables, table_message
@@ -54,6 +54,7 @@ schema_app = typer.Typer(no_args_is_help=True, help="Work on the public schema o
 app.add_typer(schema_app, name="schema")
 _DEFAULT = Path(CONFIG_FILE)
 app.add_typer(audit_commands(ConfigOption, _DEFAULT, lambda path: load(path).home), name="audit")
+app.add_typer(budget.app, name="budget")
 FileOption = Annotated[Path, typer.Option(exists=True, dir_okay=False, readable=True)]
 
 

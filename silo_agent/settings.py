@@ -60,6 +60,8 @@ name: {name}
 
 # The silo's table, CSV or Parquet, one row per person. It never leaves this machine.
 {table}
+# The name under which the policy registers the table: a new extract keeps the name, and with it what was spent.
+dataset: {SiloConfig.model_fields["dataset"].default}
 
 # Private folder for keys and state: one per silo, on a local disk, in the backup.
 home: state
@@ -98,4 +100,11 @@ approval: manual
 
 # Members that this silo's synthetic columns may be released to by `silo-agent release`.
 release_to: []
+
+# What may be released about each data set under differential privacy, by the name that the configuration gives it.
+# delta is public and well below one over any number of people, never computed from it. What is spent is never given
+# back, and a higher epsilon_for_life is a new promise to the people in the table: leave room for several runs. For
+# example:
+#   records: {{epsilon_per_run: 1.0, epsilon_for_life: 5.0, delta: 1.0e-6}}
+datasets: {{}}
 """

@@ -49,14 +49,14 @@ def put(state: State, run: str, release: Spend | NoData, folder: Path, heads: Ma
     return digest(manifest)
 
 
-def spend(ledger: Ledger, run: str, step: str, paid: Charge, folder: Path) -> str:
-    """Reserve, seal and commit one release; returns its digest."""
+def spend(ledger: Ledger, run: str, step: str, paid: Charge, folder: Path, *, under: str = "") -> str:
+    """Reserve, seal and commit one release, under another name than its run's if one is given; returns its digest."""
     ledger.reserve(run, step, paid, BUDGET, at=NOW, approver="anna")
     state = ledger._state
     with state.transaction():
         mechanism = paid.mechanism.model_dump(mode="json")
         release = Spend(mechanism=mechanism, delta=paid.delta)
-        name = put(state, run, release, folder, {LEDGER: ledger.head})
+        name = put(state, under or run, release, folder, {LEDGER: ledger.head})
         ledger.commit(run, step, mechanism, paid.delta, name, NOW)
     return name
 

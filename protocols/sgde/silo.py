@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 from protocols.learning.noise import Noise
 from protocols.learning.table import conform, read_table
-from protocols.sgde import generator
 from protocols.sgde.families import family
+from protocols.sgde.generator import Description, Generator, read, write
 from protocols.sgde.messages import COMPLETE, GENERATOR, PUSHED
 from protocols.sgde.parameters import SgdeParameters
 from protocols.spec import parse_spec
@@ -59,16 +59,16 @@ class Silo:
         table = conform(raw, self._spec.columns)
         tensors, executed = self._family.fit(table, self._spec.columns, self._parameters, Noise(), progress)
         path = self._context.workspace / FILE
-        generator.write(path, self._spec.columns, self._parameters, tensors)
+        write(path, Generator(Description(columns=self._spec.columns, parameters=self._parameters), tensors))
         done = self._mechanism.model_copy(update={"event": executed})
         progress("fit", 1, 1, None)
         return Message(GENERATOR, path, Spend(mechanism=done.model_dump(mode="json"), delta=self._parameters.delta))
 
     def _sample(self, progress: ProgressCallback) -> None:
         progress("sample", 0, 1, None)
-        own = generator.read(self._context.workspace / FILE)
+        own = read(self._context.workspace / FILE)
         parquet, csv = (self._context.workspace / name for name in SAMPLE)
-        rows = own.sample(per_class=max(1, self._spec.rows // len(own.classes)))
+        rows = own.sample(max(1, self._spec.rows // len(own.description.classes)))
         rows.to_parquet(parquet, index=False)
         rows.to_csv(csv, index=False)
         progress("sample", 1, 1, None)

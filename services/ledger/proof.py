@@ -80,6 +80,7 @@ def _differing(state: State, charges: Mapping[tuple[str, str], tuple[dict[str, A
 
 def _covers(run: str, entry: Entry, header: Header) -> bool:
     release = header.release
+    # what is published lies outside its run, in the pool
     return (
         isinstance(release, Spend)
         and header.run in {run, POOL}

@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from services.artifact import NoData, Spend
+from services.artifact import POOL, NoData, Spend
 from services.chain import Chain
+from services.contract import Message
 from services.errors import StateError
 from services.ledger import LEDGER, Ledger
 from services.state import State
 from tests.spending import BUDGET, DELTA, NOW, gaussian, put, spend
+from tests.world import DATASET, World
 
 
 @pytest.fixture
@@ -31,6 +33,28 @@ def home(tmp_path: Path) -> Path:
 def test_an_honest_ledger_verifies_offline_and_while_the_agent_is_running(home: Path) -> None:
     with State(home), State(home, writer=False) as reader:
         assert Ledger(reader).verify() == 6
+
+
+def test_what_is_published_lies_outside_its_run_and_is_paid_for_by_it(home: Path) -> None:
+    with State(home) as state:
+        ledger = Ledger(state)
+        spend(ledger, "three", "generator", gaussian(9.0), home, under=POOL)
+        assert ledger.verify() == 8
+
+
+def test_what_the_courier_sends_is_what_the_ledger_proves(world: World, run: str) -> None:
+    north = world.parts["north"]
+    release = Spend(mechanism=gaussian(8.0).mechanism.model_dump(mode="json"), delta=DELTA)
+    world.spending("north", north.state).reserve(run, "publish", release)
+    north.courier.publish(
+        run, "publish", Message("pool.generator", b"a generator", release), north.courier.everybody(),
+        seconds=0, schema_hash=world.run("north", run).spec_hash,
+    )  # fmt: skip
+    world.settle()
+    (account,) = Ledger(north.state).accounts({DATASET: BUDGET})
+    assert [(one.run, one.reserved, one.committed) for one in account.runs] == [(run, 1, 1)]
+    with State(world.home("north"), writer=False) as reader:
+        assert Ledger(reader).verify() == 2
 
 
 def sql(*statements: str) -> Callable[[State], None]:
