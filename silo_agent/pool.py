@@ -94,7 +94,7 @@ class Pool:
                 "totals": [vars(one) for one in totals(one for one in present if one.state != "withdrawn")],
             }
             self._index.keep(found.values(), summary)
-        return {"generators": len(found), "silos": len(catalog.generators), **summary}
+        return {"generators": len(found), "silos": len(catalog.generators), "faults": summary["faults"]}
 
     def pull(self, name: str) -> dict[str, str]:
         """Fetch, verify and keep one generator of the last refresh; returns what became of it and why.

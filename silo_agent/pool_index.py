@@ -44,14 +44,6 @@ class Entry:
     state: Standing
     why: str = ""
 
-    @property
-    def delta(self) -> float | None:
-        """δ, as claimed; None where the claim is malformed."""
-        try:
-            return self.listed.about.spend().delta
-        except InvalidArtifact:
-            return None
-
 
 @dataclass(frozen=True)
 class Total:
@@ -163,7 +155,7 @@ class Judge:
     def judge(self, one: Listed) -> Entry:
         """A generator with its recomputed ε, refused where its claim does not add up or asks too much."""
         try:
-            mechanism, delta = _claim(one.about.release)
+            mechanism, delta = claim(one.about.release)
         except InvalidArtifact as error:
             return Entry(one, None, "refused", error.what)
         known = self._sampled.setdefault(one.silo, set())
@@ -190,7 +182,7 @@ def totals(entries: Iterable[Entry]) -> list[Total]:
 def _total(silo: str, dataset: str, group: Sequence[Entry]) -> Total:
     if any(one.epsilon is None for one in group):
         return Total(silo, dataset, len(group), None, None)
-    claims = [_claim(one.listed.about.release) for one in group]
+    claims = [claim(one.listed.about.release) for one in group]
     delta = min(one for _, one in claims)
     try:
         return Total(silo, dataset, len(group), composed(one for one, _ in claims).epsilon(delta), delta)
@@ -199,7 +191,12 @@ def _total(silo: str, dataset: str, group: Sequence[Entry]) -> Total:
 
 
 @lru_cache(maxsize=4096)
-def _claim(release: str) -> tuple[Mechanism, float]:
+def claim(release: str) -> tuple[Mechanism, float]:
+    """The mechanism and the δ of a release as the catalog carries it.
+
+    Raises:
+        InvalidArtifact: it is malformed, or its mechanism is none of those whose ε is recomputed.
+    """
     spend = read_release(release)
     try:
         return Mechanism.model_validate(spend.mechanism), spend.delta
