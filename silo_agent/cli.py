@@ -171,7 +171,12 @@ def status(
     with State(settings.home, writer=False) as state:
         if run is not None:
             found = board.show(
-                console, state, run, as_json=as_json, wait=wait, more=lambda one: request(one, settings.name)
+                console,
+                state,
+                run,
+                as_json=as_json,
+                wait=wait,
+                more=lambda one: request(one, settings.name, settings.dataset),
             )
             if wait and found.phase != "done":
                 raise RunFailed(f"run {run} is {found.phase}: {found.detail}")
