@@ -38,7 +38,7 @@ from services.runs import Run, RunBook
 from services.state import State
 from services.trust.tuf import News, TufTrust
 from services.wiring import Assembly, assemble, load_keys, open_bus, open_store, trust_folder, wall_clock
-from silo_agent import budget, enrolment
+from silo_agent import budget, enrolment, pool_cli
 from silo_agent.checks import check_data, run_checks
 from silo_agent.desk import SiloDesk
 from silo_agent.product import join_tables, table_message
@@ -55,6 +55,8 @@ app.add_typer(schema_app, name="schema")
 _DEFAULT = Path(CONFIG_FILE)
 app.add_typer(audit_commands(ConfigOption, _DEFAULT, lambda path: load(path).home), name="audit")
 app.add_typer(budget.app, name="budget")
+app.add_typer(pool_cli.app, name="pool")
+app.command()(pool_cli.synthesize)
 FileOption = Annotated[Path, typer.Option(exists=True, dir_okay=False, readable=True)]
 
 
@@ -152,6 +154,7 @@ def serve_command(config: ConfigOption = _DEFAULT, log_format: LogOption = LogFo
         "decline": desk.decline,
         "release": release,
         "purge": parts.purge,
+        **pool_cli.handlers(parts, settings, desk.shelf),
     }
     serve(parts.party(desk), handlers, log_format)
 

@@ -32,6 +32,7 @@ class Policy(BaseModel):
         minimum_rows: the fewest common training records that a run may have.
         approval: whether a person approves each run (`silo-agent approve RUN`).
         release_to: members that this silo's synthetic columns may be released to.
+        pool_epsilon: the most ε that somebody else's generator may have cost its people, to be pulled here.
         datasets: what may be released about each data set under differential privacy; one not named here is refused.
     """
 
@@ -46,6 +47,9 @@ class Policy(BaseModel):
     release_to: tuple[Name, ...] = Field(default=(), description="members that synthetic columns may go to")
     datasets: dict[Name, Budget] = Field(
         default_factory=dict, description="data sets that may be released under differential privacy, with budgets"
+    )
+    pool_epsilon: float = Field(
+        default=10.0, gt=0, le=1000, description="the most ε of a generator that is pulled from the pool"
     )
 
     def check_run(self, protocol: str, needs: Mapping[str, str]) -> None:

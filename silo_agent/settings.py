@@ -107,4 +107,7 @@ release_to: []
 # example:
 #   records: {{epsilon_per_run: 1.0, epsilon_for_life: 5.0, delta: 1.0e-6}}
 datasets: {{}}
+
+# The most that somebody else's generator may have cost the people behind it, for this silo to pull it from the pool.
+pool_epsilon: {Policy.model_fields["pool_epsilon"].default}
 """

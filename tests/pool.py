@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 from services.artifact import POOL, Spend
 from services.contract import Message
+from services.keyring import KeyRing
 from services.mechanism import Gaussian, Mechanism
 from services.state import State
+from services.trust import FormerKey
 from services.trust.catalog import GENERATOR
-from tests.world import World
+from services.trust.root import pin
+from tests.world import World, permissive
 
 MECHANISM = Mechanism(event=Gaussian(noise_multiplier=8.0))
 
@@ -46,3 +50,19 @@ def settle(world: World, minutes: float = 2) -> None:
             party._paces.clear()
             party.look_again()
         world.settle()
+
+
+def join(world: World, name: str) -> None:
+    """A silo becomes a member of a federation that is under way."""
+    world.rings[name] = KeyRing.create(world.home(name), name)
+    world.policies[name] = permissive(world.protocol)
+    world.publish_roster()
+    pin(world.home(name) / "trust", world.repository.root_bytes)
+    world.start(name)
+
+
+def change_keys(world: World, name: str, grace: timedelta = timedelta(days=1)) -> None:
+    ring = world.rings[name]
+    old, new = ring.public.verify, ring.draw_next()
+    members = {one: other.public for one, other in world.rings.items()} | {name: new.public}
+    world.publish_roster(members=members, former={name: (FormerKey(verify=old, until=world.now + grace),)})

@@ -69,10 +69,7 @@ class Published(BaseModel):
         Raises:
             InvalidArtifact: the claim is malformed.
         """
-        try:
-            return Spend.model_validate(parse_json(self.release.encode(), _MAX_RELEASE))
-        except (ValidationError, UnicodeEncodeError) as error:
-            raise InvalidArtifact("what it says of its release is malformed") from error
+        return read_release(self.release)
 
 
 @dataclass(frozen=True)
@@ -115,6 +112,18 @@ class Catalog:
 def release_text(release: Spend) -> str:
     """A release as the catalog carries it."""
     return canonical_json(release.model_dump(mode="json")).decode()
+
+
+def read_release(text: str) -> Spend:
+    """The release that `release_text` has written.
+
+    Raises:
+        InvalidArtifact: the text is malformed.
+    """
+    try:
+        return Spend.model_validate(parse_json(text.encode(), _MAX_RELEASE))
+    except (ValidationError, UnicodeEncodeError) as error:
+        raise InvalidArtifact("what it says of its release is malformed") from error
 
 
 def make_catalog(version: int, listed: Iterable[Listed], expires: datetime) -> Metadata[Targets]:

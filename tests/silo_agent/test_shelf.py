@@ -8,14 +8,11 @@ from datetime import timedelta
 import pytest
 
 from services.artifact import POOL, Derived
-from services.keyring import KeyRing
 from services.ledger import Ledger
 from services.seal import read_manifest
-from services.trust import FormerKey
 from services.trust.catalog import Listed
-from services.trust.root import pin
-from tests.pool import originals, publish, settle
-from tests.world import DATASET, FEDERATION, HUB, World, permissive
+from tests.pool import change_keys, join, originals, publish, settle
+from tests.world import DATASET, FEDERATION, HUB, World
 
 
 def listed(world: World, reader: str = "south") -> dict[str, Listed]:
@@ -27,22 +24,6 @@ def recipients(world: World, digest: str) -> set[str]:
     manifest = world.store.objects[f"{FEDERATION}/north/{POOL}/{digest}.manifest"]
     ids = set(read_manifest(manifest).header.recipients)
     return {name for name, ring in world.rings.items() if ring.public.seal.key_id in ids}
-
-
-def join(world: World, name: str) -> None:
-    """A silo becomes a member of a federation that is under way."""
-    world.rings[name] = KeyRing.create(world.home(name), name)
-    world.policies[name] = permissive(world.protocol)
-    world.publish_roster()
-    pin(world.home(name) / "trust", world.repository.root_bytes)
-    world.start(name)
-
-
-def change_keys(world: World, name: str, grace: timedelta = timedelta(days=1)) -> None:
-    ring = world.rings[name]
-    old, new = ring.public.verify, ring.draw_next()
-    members = {one: other.public for one, other in world.rings.items()} | {name: new.public}
-    world.publish_roster(members=members, former={name: (FormerKey(verify=old, until=world.now + grace),)})
 
 
 def test_a_published_generator_is_listed_with_what_its_run_and_the_ledger_say(world: World, run: str) -> None:
