@@ -7,7 +7,7 @@ DATA        ?=
 BIN         := .venv/bin
 INSTALLED   := .venv/.installed
 
-.PHONY: help install demo demo-wire demo-short demo-wire-short test test-fast faults servers lint format bench bench-step clean
+.PHONY: help install demo demo-wire demo-short demo-wire-short test test-fast faults servers lint format audit bench bench-step clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -55,6 +55,9 @@ lint: $(INSTALLED) ## Check style, types and the directions of imports
 format: $(INSTALLED) ## Format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+audit: $(INSTALLED) ## Attack every private path, and print what it proves beside what is claimed
+	$(BIN)/python -m tests.audit
 
 bench: $(INSTALLED) bench-step ## Measure sealing, the store, the coordinator and private steps (needs `make servers`)
 	$(BIN)/python -m tests.benchmarks.bench_seal
