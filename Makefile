@@ -59,6 +59,9 @@ format: $(INSTALLED) ## Format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+audit: $(INSTALLED) ## Attack every private path, and print what it proves beside what is claimed
+	$(BIN)/python -m tests.audit
+
 bench: $(INSTALLED) bench-step ## Measure sealing, the store, the coordinator and private steps (needs `make servers`)
 	$(BIN)/python -m tests.benchmarks.bench_seal
 	$(BIN)/python -m tests.benchmarks.bench_store
