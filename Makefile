@@ -59,10 +59,11 @@ format: $(INSTALLED) ## Format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(INSTALLED) ## Measure sealing, the store and the coordinator, each beside the raw library (needs `make servers`)
+bench: $(INSTALLED) ## Measure sealing, the store, the coordinator and the pool, most each beside the raw library (needs `make servers`)
 	$(BIN)/python -m tests.benchmarks.bench_seal
 	$(BIN)/python -m tests.benchmarks.bench_store
 	$(BIN)/python -m tests.benchmarks.bench_coordinator
+	$(BIN)/python -m tests.benchmarks.bench_pool
 
 clean: ## Remove everything that was made here
 	rm -rf .venv demo demo-sgde .cache build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
