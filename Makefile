@@ -71,5 +71,8 @@ bench: $(INSTALLED) bench-step ## Measure sealing, store, coordinator, pool and 
 bench-step: $(INSTALLED) ## Measure private training steps beside plain ones and those of Opacus
 	$(BIN)/python -m tests.benchmarks.bench_step
 
+bench-sgde: $(INSTALLED) ## Measure a pool of private generators (DATA=folder of the tables; without it Breast Cancer alone)
+	$(BIN)/python -m tests.benchmarks.bench_sgde $(if $(DATA),--data $(DATA))
+
 clean: ## Remove everything that was made here
 	rm -rf .venv demo demo-sgde .cache build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
