@@ -40,9 +40,8 @@ def test_permuted_labels_are_flagged_and_honest_ones_are_not() -> None:
 def test_few_rows_leave_the_word_to_the_pool(rows: int, classes: int) -> None:
     found = score(people(rows, classes=classes), pool(lying=2))
     assert found["silo-2"].flagged
-    if classes == 1 or rows == 0:
-        assert found["silo-2"].by_own is None
-        assert found["silo-2"].two_sample is None
+    assert found["silo-2"].by_own is None
+    assert found["silo-2"].two_sample is None
 
 
 def test_a_lone_generator_is_scored_by_own_rows() -> None:
