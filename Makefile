@@ -7,7 +7,7 @@ DATA        ?=
 BIN         := .venv/bin
 INSTALLED   := .venv/.installed
 
-.PHONY: help install demo demo-sgde demo-wire demo-short demo-wire-short test test-fast faults servers lint format bench clean
+.PHONY: help install demo demo-sgde demo-wire demo-short demo-wire-short test test-fast faults servers lint format audit bench bench-step bench-sgde clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -59,11 +59,17 @@ format: $(INSTALLED) ## Format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(INSTALLED) ## Measure sealing, the store, the coordinator and the pool, most each beside the raw library (needs `make servers`)
+audit: $(INSTALLED) ## Attack every private path, and print what it proves beside what is claimed
+	$(BIN)/python -m tests.audit
+
+bench: $(INSTALLED) bench-step ## Measure sealing, the store, the coordinator, the pool and private steps (needs `make servers`)
 	$(BIN)/python -m tests.benchmarks.bench_seal
 	$(BIN)/python -m tests.benchmarks.bench_store
 	$(BIN)/python -m tests.benchmarks.bench_coordinator
 	$(BIN)/python -m tests.benchmarks.bench_pool
+
+bench-step: $(INSTALLED) ## Measure private training steps beside plain ones and those of Opacus
+	$(BIN)/python -m tests.benchmarks.bench_step
 
 clean: ## Remove everything that was made here
 	rm -rf .venv demo demo-sgde .cache build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

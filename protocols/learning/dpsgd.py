@@ -12,6 +12,7 @@ drawn on a second thread meanwhile: they depend on nothing that the step compute
 
 from __future__ import annotations
 
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -137,6 +138,7 @@ class Steps:
     def __init__(self, sums: ClippedSum, data: Tensor, plan: Plan, noise: Noise) -> None:
         self._sums, self._data, self._plan, self._noise = sums, data, plan, noise
         self._count = 0
+        self._memory = deque(np.empty((2, sums.total.numel())))
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="noise")
         self._ahead = self._thread.submit(self.draw)
 
@@ -162,9 +164,10 @@ class Steps:
         total = self._sums.total
         noisy = torch.from_numpy(noise).to(total.device).add_(total)
         self._count += 1
-        return noisy.div_(self._plan.batch).to(total.dtype)
+        return noisy.div_(self._plan.batch).to(total.dtype, copy=True)
 
     def draw(self) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
         """All that is random in a step: the noise [p], and the records that take part, possibly none."""
-        noise = self._noise.normal(self._sums.total.numel(), self._plan.noise_multiplier * self._plan.clip)
+        self._memory.rotate()  # the step that is under way uses the other half
+        noise = self._noise.normal(len(self._memory[0]), self._plan.noise_multiplier * self._plan.clip, self._memory[0])
         return noise, self._noise.poisson_sample(len(self._data), self._plan.rate)

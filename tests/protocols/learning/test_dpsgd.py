@@ -44,9 +44,9 @@ class Counting(Noise):
         self.scales: list[float] = []
         self.samples: list[int] = []
 
-    def normal(self, shape: Any, scale: float = 1.0) -> NDArray[np.float64]:
+    def normal(self, shape: Any, scale: float = 1.0, out: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
         self.scales.append(scale)
-        return super().normal(shape, scale)
+        return super().normal(shape, scale, out)
 
     def poisson_sample(self, count: int, rate: float) -> NDArray[np.intp]:
         sample = super().poisson_sample(count, rate)

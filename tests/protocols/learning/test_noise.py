@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from protocols.learning import noise as module
 from protocols.learning.noise import _PER_BLOCK, Noise
 
 KEY = bytes(range(32))
@@ -40,15 +41,23 @@ def test_numbers_of_one_call_do_not_depend_on_each_other() -> None:
             assert abs(np.mean(one * other)) / (one.std() * other.std()) < 4.5 / np.sqrt(len(one))
 
 
-def test_a_normal_is_the_sum_of_four() -> None:
-    # of one draw, which Box-Muller bounds by its radius; of four of them over two, hardly ever near twice that
-    from protocols.learning import noise
-
-    pairs = noise._Pairs(0.5)
-    words = np.zeros_like(pairs._words)
-    words[0] = 1 << 62  # every radius is sqrt(-2 ln 0.5), every angle 0
+def test_a_normal_is_the_sum_of_four_by_box_muller() -> None:
+    pairs = module._Pairs(0.5)
+    words = np.random.default_rng(0).integers(-(1 << 63), 1 << 63, pairs._words.shape)
+    words[1, :, :4] = (-(1 << 63), (1 << 63) - 1, 0, 1 << 62)  # the ends and the middle of the circle
+    words[0, :, 4:6] = (0, -1)  # the greatest radius but one bit, and the least
     pairs._words[:] = words
-    np.testing.assert_allclose(pairs.normals()[: _PER_BLOCK // 2], 2 * np.sqrt(2 * np.log(2)))
+    found = pairs.normals().reshape(2, -1)
+    radius = np.sqrt(-2 * np.log(1 - (words[0] & ((1 << 63) - 1)).astype(np.longdouble) * np.longdouble(2) ** -63))
+    angle = 2 * np.pi * words[1].astype(np.longdouble) * np.longdouble(2) ** -64
+    np.testing.assert_allclose(found[0], (radius * np.cos(angle)).sum(axis=0) / 2, atol=2e-14)
+    np.testing.assert_allclose(found[1], (radius * np.sin(angle)).sum(axis=0) / 2, atol=2e-14)
+
+
+def test_memory_that_is_handed_in_is_filled() -> None:
+    memory = np.zeros((3, 5))
+    assert Noise(KEY).normal((3, 5), 2.0, out=memory) is memory
+    np.testing.assert_array_equal(memory, Noise(KEY).normal((3, 5), 2.0))
 
 
 def test_two_instances_differ_and_do_not_correlate() -> None:
