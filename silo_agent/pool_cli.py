@@ -16,6 +16,7 @@ from services.wiring import Assembly
 from silo_agent.pool import Pool
 from silo_agent.pool_board import entries_text, entry_facts, entry_table, totals_text
 from silo_agent.pool_index import Entry, PoolIndex, UnknownGenerator, own_copy
+from silo_agent.pool_score import score_command, scores, usable
 from silo_agent.settings import CONFIG_FILE, ConfigOption, SiloConfig, load, load_policy
 from silo_agent.shelf import Shelf
 
@@ -110,6 +111,9 @@ def pull(
         )
 
 
+app.command("score")(score_command)
+
+
 @app.command()
 def withdraw(name: IdArgument, config: ConfigOption = _DEFAULT) -> None:
     """Take one of this silo's own generators out of the pool; who pulled it keeps it, and what it cost stays spent."""
@@ -125,14 +129,19 @@ def synthesize(  # noqa: PLR0917 - typer's options look like positional argument
     run: RunOption = None,
     silo: SiloOption = None,
     seed: Annotated[int | None, typer.Option(help="Makes the rows repeatable.")] = None,
+    without_flagged: Annotated[
+        bool, typer.Option("--without-flagged", help="Leave out what `pool score` flags by this silo's own rows.")
+    ] = False,
     config: ConfigOption = _DEFAULT,
 ) -> None:
     """Sample rows from pulled generators, balanced over the classes; works offline."""
     settings = load(config)
     with State(settings.home, writer=False) as state:
         chosen = PoolIndex(state).choose(names or (), run=run, silo=silo, everything=not (run or silo))
-    here = [one for one in chosen if one.state in {"pulled", "withdrawn"}]
+    here = [one for one in chosen if usable(one)]
     _require(chosen, here, all_of_them=bool(names))
+    if without_flagged:
+        here = [one for one, score in scores(settings, here) if not score.flagged]
     from protocols.sgde import generator  # noqa: PLC0415 - as above
 
     files = [read_generator(own_copy(settings.outputs, one.listed)) for one in here]

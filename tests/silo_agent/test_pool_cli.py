@@ -57,7 +57,9 @@ def house() -> Iterator[House]:
     settle(world)
     assert set(world.phases(run).values()) == {"done"}
     config = folder / ME / "silo-agent.yaml"
-    config.write_text(config_text(ME, FEDERATION, None, "  folder: ../store", "  sqlite: ../bus.sqlite"))
+    config.write_text(
+        config_text(ME, FEDERATION, folder / f"{ME}.csv", "  folder: ../store", "  sqlite: ../bus.sqlite")
+    )
     (folder / ME / "policy.yaml").write_text(POLICY_TEXT)
     settings = load(config)
     parts = world.parts[ME]
@@ -95,6 +97,18 @@ def test_listed_shown_pulled_and_sampled(house: House) -> None:
     others = house.say("pool", "pull", "--run", house.run)
     assert others.count("  pulled  ") == silos - 1, others
     assert {one["state"] for one in house.listed().values()} == {"pulled"}
+
+
+def test_pulled_generators_are_scored_by_own_rows_before_use(house: House, tmp_path: Path) -> None:
+    scored = json.loads(house.say("pool", "score", "--json"))
+    assert {one["silo"] for one in scored} == set(house.world.silos)
+    assert all(one["flagged"] == (one["agreement"] < 0) for one in scored)
+    assert all(-1 <= one[voice] <= 1 for one in scored for voice in ("by_own", "of_own", "by_pool"))
+    assert "not found this way" in house.say("pool", "score", "--run", house.run)
+    honest = sum(not one["flagged"] for one in scored)
+    if honest:
+        out = str(tmp_path / "rows.csv")
+        assert f"{honest} generators" in house.say("synthesize", "--per-class", "3", "--out", out, "--without-flagged")
 
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
