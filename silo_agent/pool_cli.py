@@ -100,7 +100,9 @@ def pull(
     wanted = chosen if names else [one for one in chosen if one.state == "listed"]
     outcomes = [ask(settings.home, "pool-pull", name=one.listed.name) for one in wanted]
     for outcome in outcomes:
-        say(f"{_short(outcome['name'])}  {outcome['state']}  {outcome['why'] or outcome['path']}")
+        say(f"{_short(outcome['name'])}  {outcome['state']}  {outcome['why']}".rstrip())
+    if any(outcome["path"] for outcome in outcomes):
+        say(f"What was pulled lies in {settings.outputs / 'pool'}")
     if not names:
         say(f"{len(chosen) - len(wanted)} others were pulled before or are refused: see `silo-agent pool list`.")
     if failed := [one for one in outcomes if not one["path"] or one["state"] == "refused"]:

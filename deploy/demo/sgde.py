@@ -103,6 +103,7 @@ def run_once(stage: Stage) -> None:
         _wait_for_catalog(stage, first)
         stage.command("silo-agent", "pool", "list", config=first)
         stage.command("silo-agent", "pool", "pull", "--all", config=first)
+        stage.command("silo-agent", "pool", "score", config=first)
         out = ROOT / "synthetic.csv"
         stage.command("silo-agent", "synthesize", "--per-class", PER_CLASS, "--out", out, config=first)
         stage.command("silo-agent", "budget", config=first)

@@ -95,7 +95,7 @@ def test_listed_shown_pulled_and_sampled(house: House) -> None:
     assert "pulled" in house.say("pool", "pull", one["id"][:9])
     assert house.listed()["north"]["state"] == "pulled"
     others = house.say("pool", "pull", "--run", house.run)
-    assert others.count("  pulled  ") == silos - 1, others
+    assert others.count("  pulled\n") == silos - 1, others
     assert {one["state"] for one in house.listed().values()} == {"pulled"}
 
 
