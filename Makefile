@@ -7,7 +7,7 @@ DATA        ?=
 BIN         := .venv/bin
 INSTALLED   := .venv/.installed
 
-.PHONY: help install demo demo-wire demo-short demo-wire-short test test-fast faults servers lint format audit bench bench-step clean
+.PHONY: help install demo demo-sgde demo-wire demo-short demo-wire-short test test-fast faults servers lint format audit bench bench-step bench-sgde clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -27,6 +27,9 @@ demo: $(INSTALLED) ## Run SiloFuse end to end on real clinical data: three silos
 
 demo-wire: $(INSTALLED) ## The same over RabbitMQ and an S3 store, started for it (needs `make servers`)
 	$(BIN)/python -m deploy.demo --wire $(if $(DATA),--data $(DATA))
+
+demo-sgde: $(INSTALLED) ## Twenty hospitals make a pool of private generators; one of them uses it
+	$(BIN)/python -m deploy.demo.sgde $(if $(DATA),--data $(DATA))
 
 demo-short: $(INSTALLED) ## The demo with little training
 	$(BIN)/python -m deploy.demo --short $(if $(DATA),--data $(DATA))
@@ -68,4 +71,4 @@ bench-step: $(INSTALLED) ## Measure private training steps beside plain ones and
 	$(BIN)/python -m tests.benchmarks.bench_step
 
 clean: ## Remove everything that was made here
-	rm -rf .venv demo .cache build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv demo demo-sgde .cache build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -106,8 +106,9 @@ def serve_command(
     log_format: LogOption = LogForm.AUTO,
 ) -> None:
     """Run the coordinator until it is told to stop."""
-    parts = build(load(config))
-    desk = CoordinatorDesk(parts)
+    settings = load(config)
+    parts = build(settings)
+    desk = CoordinatorDesk(parts, roster.repository(settings).adopt)
     handlers: dict[str, Handler] = {"submit": desk.submit, "cancel": desk.cancel, "purge": parts.purge}
     serve(parts.party(desk), handlers, log_format)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -32,7 +32,7 @@ from services.runs import (
     say,
 )  # fmt: skip
 from services.state import LIVE
-from services.trust import departed, sealing_keys
+from services.trust import CATALOG, departed, sealing_keys
 from services.wiring import Assembly
 
 _log = structlog.get_logger()
@@ -43,10 +43,12 @@ class CoordinatorDesk:
 
     Args:
         parts: the coordinator's parts.
+        adopt: takes a silo's signed catalog of published generators, as `Repository.adopt`.
     """
 
-    def __init__(self, parts: Assembly) -> None:
+    def __init__(self, parts: Assembly, adopt: Callable[[str, bytes], None]) -> None:
         self._parts = parts
+        self._adopt = adopt
         self._book = parts.book
         self._me = parts.ring.name
         self._troubles = Troubles()
@@ -101,6 +103,8 @@ class CoordinatorDesk:
             if not self._parts.state.finished(run, f"done.{artifact.sender}"):
                 self._parts.state.finish(run, f"done.{artifact.sender}", self._parts.clock(), 0.0)
             _log.info("silo done", run=run, silo=artifact.sender)
+        elif artifact.kind == CATALOG:
+            self._adopt(artifact.sender, artifact.path.read_bytes())
         elif artifact.kind in {DECLINE, FAILED}:
             hear(artifact.path, Ending)
             verb = "declined the run" if artifact.kind == DECLINE else "could not go on"

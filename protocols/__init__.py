@@ -10,13 +10,14 @@ from typing import Any, Literal, cast
 from pydantic import ValidationError
 
 from protocols.spec import RunSpec
+from services.artifact import Spend
 from services.config import check_config
 from services.contract import HalfFactory
 from services.errors import ConfigError
 
 Role = Literal["silo", "coordinator"]
 
-_PACKAGES = {"silofuse": "protocols.silofuse"}
+_PACKAGES = {"silofuse": "protocols.silofuse", "sgde": "protocols.sgde"}
 
 
 def register(name: str, package: str) -> None:
@@ -62,9 +63,21 @@ def unprotected(name: str) -> Mapping[str, str]:
     return cast(Mapping[str, str], _module(name).UNPROTECTED)
 
 
-def declares_unprotected(kind: str) -> bool:
-    """Whether a protocol declares that artifacts of this kind leave without a privacy claim."""
-    return any(kind in unprotected(name) for name in names())
+def spends(spec: RunSpec) -> Spend | None:
+    """What a run releases about each silo's data set under differential privacy; None when it releases nothing so.
+
+    Args:
+        spec: a specification that has been checked.
+
+    Raises:
+        ConfigError: there is no such protocol.
+    """
+    return cast(Spend | None, _module(spec.protocol).spends(spec))
+
+
+def release_of(kind: str) -> str | None:
+    """The release under which a silo sends artifacts of this kind; None when no protocol declares it."""
+    return next((found for name in names() if (found := _module(name).RELEASES.get(kind))), None)
 
 
 def _module(name: str) -> ModuleType:

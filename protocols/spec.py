@@ -40,7 +40,7 @@ Duration = Annotated[
 
 
 class SiloPart(BaseModel):
-    """What one participant brings: the public schema of its columns."""
+    """What one participant brings: the public schema of its columns, where they are its own."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -53,11 +53,13 @@ class RunSpec(BaseModel):
     Attributes:
         name: a label for people; the coordinator makes a unique run identifier of it.
         protocol: which protocol the run follows.
-        silos: the participants in order; their columns, taken together, have distinct names.
+        silos: the participants in order; where each brings columns of its own (a vertical partition), these have
+            distinct names.
+        columns: the columns that every participant's table has (a horizontal partition).
         identifier: the column that every participant's table has and that names the person.
         holdout: the share of common records kept out of all training, to measure against.
         targets: columns that utility is measured on.
-        rows: how many synthetic rows to make; public, so never taken from the data.
+        rows: how many synthetic rows to make, where the run makes any; public, so never taken from the data.
         deadline: how long the run may take from its submission.
         training: the protocol's own parameters.
     """
@@ -67,6 +69,7 @@ class RunSpec(BaseModel):
     name: Name
     protocol: str
     silos: dict[Name, SiloPart] = Field(min_length=1, max_length=200)
+    columns: Columns = Field(default_factory=dict)
     identifier: Identifier | None = None
     holdout: float = Field(default=0.2, ge=0.05, le=0.5)
     targets: tuple[str, ...] = ()
@@ -76,7 +79,7 @@ class RunSpec(BaseModel):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        owners: dict[str, str] = {}
+        owners: dict[str, str] = dict.fromkeys(self.columns, "every silo")
         for silo, part in self.silos.items():
             for column in part.columns:
                 if column in owners:
@@ -90,10 +93,15 @@ class RunSpec(BaseModel):
             raise ValueError(f"targets name no declared column: {', '.join(unknown)}")
         return self
 
+    def columns_of(self, silo: str) -> Columns:
+        """The columns of one silo's table."""
+        return {**self.columns, **self.silos[silo].columns}
+
     @property
-    def columns(self) -> Columns:
-        """All columns, in the order of the silos."""
-        return {name: column for part in self.silos.values() for name, column in part.columns.items()}
+    def every_column(self) -> Columns:
+        """All columns: what every silo has, and what each has of its own, in the order of the silos."""
+        own = {name: column for part in self.silos.values() for name, column in part.columns.items()}
+        return {**self.columns, **own}
 
 
 def parse_spec(value: Mapping[str, Any]) -> RunSpec:

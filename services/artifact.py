@@ -19,6 +19,8 @@ MAX_MANIFEST_BYTES = 1 << 20
 MAX_JSON_DEPTH = 16
 MAX_RECIPIENTS = 256
 MAX_ARTIFACT_BYTES = 4 << 30
+POOL = "pool"
+"""The name in a run's place under which published generators lie: they outlive every run, and no run is called so."""
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _KIND = re.compile(r"[a-z0-9]+([.-][a-z0-9]+)*")

@@ -61,7 +61,7 @@ def verify_audit(home: Path) -> tuple[int, str]:
     Raises:
         StateError: the log was rewritten.
     """
-    with State(home, writer=False) as state:
+    with State(home, writer=False) as state, state.snapshot():
         chain = Chain(state, AUDIT)
         return chain.verify(_carried(state)), chain.head
 

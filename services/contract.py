@@ -5,7 +5,8 @@ a store. A half answers `begin`, `receive` and `deadline` with an iterator of st
 before it asks for the next one.
 
 - `Work` is a named, lazy computation. Its name is used once per run: what a host has already sealed or
-  finished under that name is never computed again, so a restart neither retrains nor spends twice.
+  finished under that name is never computed again, so a restart neither retrains nor spends twice. Work that spends
+  privacy says so beforehand, and is refused before it begins where the ledger does not allow it.
 - `Done` and `Failed` end the run at this party.
 
 A half is crash-only: whatever it must remember lies in its workspace. After a restart the host builds a new
@@ -20,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from services.artifact import Release
+from services.artifact import Release, Spend
 
 ProgressCallback = Callable[[str, int, int, float | None], None]
 """Called as `progress(phase, step, total, loss)`; it raises to stop work whose run was ended."""
@@ -64,14 +65,21 @@ class Message:
 
 @dataclass(frozen=True)
 class Work:
-    """A named computation; `to` names who receives its message, nobody when the work is local.
+    """A named computation.
 
-    `compute(progress)` returns the message to send, or None when `to` is empty.
+    Attributes:
+        key: its name.
+        compute: called as `compute(progress)`; returns the message to send, or None when the work is local.
+        to: who receives the message.
+        spends: what the computation releases about the silo's data set; the message must say exactly this.
+        publish: the message is for every member of the federation, for good, instead of `to`: it joins the pool.
     """
 
     key: str
     compute: Callable[[ProgressCallback], Message | None]
     to: tuple[str, ...] = ()
+    spends: Spend | None = None
+    publish: bool = False
 
 
 @dataclass(frozen=True)

@@ -61,6 +61,10 @@ class PolicyRefusal(SilokitError):
     exit_code = 5
 
 
+class BudgetRefusal(PolicyRefusal):
+    """A release would cost more privacy than the silo's policy grants its data set, or is not what was paid for."""
+
+
 class InvalidArtifact(SilokitError):
     """An artifact that is not what it claims to be: it goes to quarantine and the queue goes on."""
 

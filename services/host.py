@@ -16,16 +16,18 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import structlog
 
-from services.contract import Context, Done, Failed, Half, HalfFactory, ProgressCallback, Step, Work
-from services.courier import Courier, RunOver
+from services.artifact import Spend
+from services.contract import Context, Done, Failed, Half, HalfFactory, Message, ProgressCallback, Step, Work
+from services.courier import CONTROL, Courier, RunOver
 from services.crashes import MAX_CRASHES, Crashes, is_disk, where
 from services.desk import Desk, Reception
-from services.errors import InvalidArtifact, SilokitError
+from services.errors import InvalidArtifact, PolicyRefusal, SilokitError, TrustError
 from services.files import private_folder, remove_tree, sync_folder
 from services.inbox import Inbox, received
 from services.runs import Run, RunBook, RunKeys
@@ -35,7 +37,10 @@ __all__ = ["Desk", "Host", "Stopped"]
 
 _PROGRESS_EVERY = 0.5  # seconds between two records of progress
 _DISK_WAIT = 5.0  # seconds
+_TRUST_WAIT = 1.0
 _log = structlog.get_logger()
+
+Reserve = Callable[[str, str, Spend], None]
 
 
 class Stopped(Exception):
@@ -58,6 +63,7 @@ class Host:
         load: finds the factory of a protocol's half.
         context: makes what a half may know about a run.
         outputs: the folder that results go to, one folder per run.
+        reserve: called as `reserve(run, step, spend)` before work that spends; raises PolicyRefusal.
         clock: the present.
     """
 
@@ -70,6 +76,7 @@ class Host:
         load: Callable[[str], HalfFactory],
         context: Callable[[Run, Path], Context],
         outputs: Path,
+        reserve: Reserve,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._state = state
@@ -78,6 +85,7 @@ class Host:
         self._load = load
         self._context = context
         self._outputs = outputs
+        self._reserve = reserve
         self._runs = private_folder(state.folder / "runs")
         self._clock = clock
         self._book = RunBook(state)
@@ -160,11 +168,8 @@ class Host:
             return False
         try:
             end = self._steps(run, row, event(self._active[run.run].half))
-        except (Stopped, RunOver):
-            self._crashes.works(run.run, row)
-            if self._clock() > run.deadline:
-                self._expire(run)
-            self._active.pop(run.run, None)
+        except (Stopped, RunOver, TrustError) as why:
+            self._pause(run, row, why)
         except InvalidArtifact as error:
             if row is None:
                 self._end(run, Failed(error.what))
@@ -181,6 +186,16 @@ class Host:
             self._end(run, end)
         return False
 
+    def _pause(self, run: Run, row: Any, why: Exception) -> None:
+        """Leave a run where it stands: its end was said, the host stops, or trust must be fresh first."""
+        self._crashes.works(run.run, row)
+        if self._clock() > run.deadline:
+            self._expire(run)
+        elif isinstance(why, TrustError):
+            _log.warning("run waits", run=run.run, reason=why.what)
+            self._stopping.wait(_TRUST_WAIT)
+        self._active.pop(run.run, None)
+
     def _steps(self, run: Run, row: Any, steps: Iterator[Step]) -> Done | Failed | None:
         for step in steps:
             if not isinstance(step, Work):
@@ -195,6 +210,10 @@ class Host:
     def _do(self, run: Run, row: Any, work: Work) -> None:
         if self._state.finished(run.run, work.key):
             return
+        # who cannot be told is found out before anything is computed or spent
+        recipients = self._courier.everybody() if work.publish else run.keys(work.to)
+        if work.spends is not None:
+            self._reserve(run.run, work.key, work.spends)
         _log.info("work", run=run.run, step=work.key)
         started = time.monotonic()
         message = work.compute(self._progress(run, row, work.key))
@@ -203,10 +222,9 @@ class Host:
         if message is None:
             self._state.finish(run.run, work.key, self._clock(), seconds)
             return
-        self._courier.send(
-            *(run.run, work.key, message, run.keys(work.to)),
-            expires=run.deadline, seconds=seconds, schema_hash=run.spec_hash,
-        )  # fmt: skip
+        _check_release(work, message)
+        send = self._courier.publish if work.publish else partial(self._courier.send, expires=run.deadline)
+        send(run.run, work.key, message, recipients, seconds=seconds, schema_hash=run.spec_hash)
 
     def _progress(self, run: Run, row: Any, step_name: str) -> ProgressCallback:
         last = 0.0
@@ -265,3 +283,15 @@ class Host:
                 self._active.pop(run.run, None)
                 remove_tree(folder)
         self._keys.sweep(self._book.find, self._clock())
+
+
+def _check_release(work: Work, message: Message) -> None:
+    """Refuse a message that says of its privacy anything else than its work said beforehand, or speaks for the kit."""
+    said = message.release if isinstance(message.release, Spend) else None
+    ours = message.kind.startswith((CONTROL, "product.")) or (message.kind.startswith("pool.") and said is None)
+    if said != work.spends or ours:
+        raise PolicyRefusal(
+            f"what {work.key!r} did for its privacy is not what it was to do",
+            fix="this is a fault of the program: report it",
+            kept="nothing was sealed; what was reserved counts as spent",
+        )

@@ -13,7 +13,8 @@ the records were split before each part went through the event: a person is in o
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 
@@ -99,15 +100,49 @@ class Mechanism(_Part):
         """
         return _epsilon(self.event, delta)
 
+    def within(self, epsilon: float, delta: float) -> bool:
+        """Whether ε at δ is at most this; where a quick upper bound says so, the exact value is not computed.
+
+        Raises:
+            ValueError: δ is not a probability above 0.
+        """
+        return _quick_epsilon(self.event, delta) <= epsilon or _epsilon(self.event, delta) <= epsilon
+
     def rdp(self, order: int) -> float:
         """The Rényi divergence of this order (Mironov, 2017); the sum over releases bounds them all."""
         return _rdp(self.event, order)
 
 
+def composed(mechanisms: Iterable[Mechanism]) -> Mechanism:
+    """One mechanism in the place of several over the same people: Gaussians become one, equal ones are counted.
+
+    Raises:
+        ValueError: there is none, or they are of more different kinds than an ε is computed for.
+    """
+    counts: Counter[Gaussian | Sampled] = Counter()
+    for mechanism in mechanisms:
+        for single, count in _singles(mechanism.event):
+            counts[single] += count
+    sums = {single: count for single, count in counts.items() if isinstance(single, Gaussian)}
+    parts: list[Single] = [Repeated(count=counts[one], of=one) for one in counts if isinstance(one, Sampled)]
+    if sums:
+        precision = math.fsum(count / one.noise_multiplier**2 for one, count in sums.items())
+        parts.append(Gaussian(noise_multiplier=1 / math.sqrt(precision)))
+    return Mechanism(event=parts[0] if len(parts) == 1 else Composed(of=tuple(parts)))
+
+
+def _singles(event: Event) -> Iterator[tuple[Gaussian | Sampled, int]]:
+    if isinstance(event, Composed):
+        for part in event.of:
+            yield from _singles(part)
+    elif isinstance(event, Repeated):
+        yield event.of, event.count
+    else:
+        yield event, 1
+
+
 @lru_cache(maxsize=4096)
 def _epsilon(event: Event, delta: float) -> float:
-    if not 0 < delta < 1:
-        raise ValueError("δ must lie strictly between 0 and 1")
     bound = _quick_epsilon(event, delta)
     if bound > _MANY or _as_one_gaussian(event) is not None:
         return bound
@@ -116,7 +151,10 @@ def _epsilon(event: Event, delta: float) -> float:
     return float(min(bound, PLDAccountant().compose(_dp_event(event)).get_epsilon(delta)))
 
 
+@lru_cache(maxsize=4096)
 def _quick_epsilon(event: Event, delta: float) -> float:
+    if not 0 < delta < 1:
+        raise ValueError("δ must lie strictly between 0 and 1")
     import dp_accounting  # noqa: PLC0415 - see above
     from dp_accounting.rdp import RdpAccountant  # noqa: PLC0415
 

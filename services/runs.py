@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
-from services.artifact import Digest, NoData, canonical_json, digest, parse_json
+from services.artifact import POOL, Digest, NoData, canonical_json, digest, parse_json
 from services.chain import AUDIT, Chain
 from services.contract import Message, Received
 from services.errors import InvalidArtifact, SilokitError
@@ -149,7 +149,13 @@ class RunBook:
         self._state = state
 
     def open(self, run: str, text: str, coordinator: str, created: datetime, deadline: datetime) -> None:
-        """Write a new run down as offered; an older record of the same name stays as it is."""
+        """Write a new run down as offered; an older record of the same name stays as it is.
+
+        Raises:
+            InvalidArtifact: no run may have this name.
+        """
+        if run == POOL:
+            raise InvalidArtifact(f"no run may be called {POOL!r}: published generators lie under that name")
         self._state.write(
             "INSERT OR IGNORE INTO runs (run, phase, spec, coordinator, created, deadline) VALUES (?,?,?,?,?,?)",
             *(run, "offered", text, coordinator, now_text(created), now_text(deadline)),

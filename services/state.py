@@ -21,9 +21,7 @@ from typing import Any, Literal, Self
 
 from services.errors import StateError
 
-SCHEMA_VERSION = 1
-
-_SCHEMA = """
+_FIRST = """
 CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE runs (
   run TEXT PRIMARY KEY,
@@ -70,6 +68,35 @@ CREATE TABLE quarantine (
   reason TEXT NOT NULL, alarm INTEGER NOT NULL
 );
 """
+# both derive from the ledger's chain, which has the last word: they spare its replay at every charge
+_LEDGER = """
+CREATE TABLE charges (
+  run TEXT NOT NULL, step TEXT NOT NULL, dataset TEXT NOT NULL,
+  mechanism TEXT NOT NULL,      -- canonical JSON
+  delta REAL NOT NULL, approver TEXT NOT NULL, reserved TEXT NOT NULL,
+  digest TEXT,                  -- of the release; NULL until it is committed
+  PRIMARY KEY (run, step)
+);
+CREATE TABLE spent (
+  dataset TEXT NOT NULL, mechanism TEXT NOT NULL, times INTEGER NOT NULL,
+  PRIMARY KEY (dataset, mechanism)
+);
+"""
+# what the others list in the federation's pool, as it was at the last refresh
+_POOL = """
+CREATE TABLE pool (
+  silo TEXT NOT NULL, digest TEXT NOT NULL,  -- of the manifest by which the generator was first published
+  sha256 TEXT NOT NULL, length INTEGER NOT NULL,
+  about TEXT NOT NULL,          -- what its silo says of it, JSON
+  epsilon REAL,                 -- recomputed; NULL when the claim does not add up
+  state TEXT NOT NULL,          -- listed | pulled | refused | withdrawn
+  why TEXT NOT NULL,
+  PRIMARY KEY (silo, digest)
+);
+"""
+_VERSIONS = (_FIRST, _LEDGER, _POOL)
+"""What each version of the file added: a new file goes through all of them, an old one through those it lacks."""
+SCHEMA_VERSION = len(_VERSIONS)
 
 Phase = Literal["offered", "queued", "joined", "running", "done", "failed", "declined", "cancelled"]
 LIVE: tuple[Phase, ...] = ("offered", "queued", "joined", "running")
@@ -123,18 +150,27 @@ class State:
             ) from None
 
     def _migrate(self, *, writer: bool) -> None:
-        version = self._db.execute("PRAGMA user_version").fetchone()[0]
-        if version == 0 and writer:
-            with self.transaction():
-                for statement in _SCHEMA.split(";\n"):
-                    if statement.strip():
-                        self._db.execute(statement)
-                self._db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
-        elif version > SCHEMA_VERSION:
+        version = self._version()
+        if version > SCHEMA_VERSION:
             raise StateError(
                 f"the state file has version {version}; this program knows {SCHEMA_VERSION}",
                 fix="install the newer program again; a downgrade would lose entries",
             )
+        if version < SCHEMA_VERSION and not writer:
+            raise StateError(
+                f"the state file has version {version}; this program needs {SCHEMA_VERSION}",
+                fix="start the service once with this program: it brings the file up to date",
+            )
+        if version < SCHEMA_VERSION:
+            with self.transaction():
+                for missing in _VERSIONS[self._version() :]:
+                    for statement in missing.split(";\n"):
+                        if statement.strip():
+                            self._db.execute(statement)
+                self._db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+
+    def _version(self) -> int:
+        return int(self._db.execute("PRAGMA user_version").fetchone()[0])
 
     def close(self) -> None:
         """Close the file and let another process be this party."""
@@ -164,6 +200,19 @@ class State:
                 self._db.execute("ROLLBACK")
                 raise
             self._db.execute("COMMIT")
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """Whatever is read within is of one moment, also while another process writes; nothing is written within."""
+        with self._guard:
+            if self._db.in_transaction:
+                yield
+                return
+            self._db.execute("BEGIN")
+            try:
+                yield
+            finally:
+                self._db.execute("ROLLBACK")
 
     def write(self, statement: str, *values: Any) -> int:
         """Run one change; returns how many rows it touched."""

@@ -15,15 +15,15 @@ import structlog
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic.functional_validators import AfterValidator
 
-from services.artifact import Name
+from services.artifact import Name, Spend
 from services.bus import EventBus
 from services.bus.rabbitmq import RabbitBus, RabbitConfig
 from services.bus.sqlite import SqliteBus
 from services.chain import AUDIT, Chain
 from services.contract import Context, HalfFactory
 from services.courier import Courier, Door, Guard
-from services.errors import ConfigError
-from services.host import Desk, Host
+from services.errors import ConfigError, PolicyRefusal
+from services.host import Desk, Host, Reserve
 from services.keyring import KeyRing
 from services.party import Party
 from services.runs import Run, RunBook, RunKeys, UnknownRun
@@ -260,6 +260,7 @@ def assemble(
     guard: Guard,
     load: Callable[[str], HalfFactory],
     context: Callable[[Run, Path], Context],
+    reserve: Callable[[State], Reserve] = lambda _: _spend_nothing,
     clock: Clock = wall_clock,
 ) -> Assembly:
     """Stand a party's parts on each other.
@@ -273,6 +274,7 @@ def assemble(
         guard: what may leave.
         load: finds the factory of a protocol's half for this party's role.
         context: makes what a half may know about a run.
+        reserve: makes, of its state, what asks its ledger before work that spends.
         clock: the present.
 
     Raises:
@@ -284,6 +286,11 @@ def assemble(
     believed = trust(heeding(config.home, ring, audit, clock))
     courier = Courier(state, Door(config.federation, ring, store, bus, believed), keys.find, guard, clock)
     host = Host(
-        state=state, courier=courier, keys=keys, load=load, context=context, outputs=config.outputs, clock=clock
+        state=state, courier=courier, keys=keys, load=load, context=context, outputs=config.outputs,
+        reserve=reserve(state), clock=clock,
     )  # fmt: skip
     return Assembly(config, ring, store, state, audit, RunBook(state), keys, believed, courier, host, clock)
+
+
+def _spend_nothing(_run: str, step: str, _spend: Spend) -> None:
+    raise PolicyRefusal(f"{step!r} would spend privacy, and this party has no data set")

@@ -26,14 +26,14 @@ def check_data(config: SiloConfig, spec: Mapping[str, Any]) -> str:
     from protocols.spec import parse_spec  # noqa: PLC0415
 
     parsed = parse_spec(spec)
-    part = parsed.silos.get(config.name)
-    if part is None:
+    if config.name not in parsed.silos:
         raise ConfigError(f"the run specification has no silo named {config.name}")
-    if not part.columns:
+    columns = parsed.columns_of(config.name)
+    if not columns:
         return "the run needs no table"
     if config.data is None:
         raise ConfigError("the configuration names no table", fix="set `data` to a CSV or Parquet file")
-    ids, table = read_table(config.data, part.columns, parsed.identifier)
+    ids, table = read_table(config.data, columns, parsed.identifier)
     return f"{len(ids)} rows, {len(table.columns)} columns fit the schema"
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import getpass
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -36,12 +38,13 @@ from services.runs import Run, RunBook
 from services.state import State
 from services.trust.tuf import News, TufTrust
 from services.wiring import Assembly, assemble, load_keys, open_bus, open_store, trust_folder, wall_clock
-from silo_agent import enrolment
+from silo_agent import budget, enrolment, pool_cli
 from silo_agent.checks import check_data, run_checks
 from silo_agent.desk import SiloDesk
 from silo_agent.product import join_tables, table_message
 from silo_agent.request import request
 from silo_agent.settings import CONFIG_FILE, POLICY_TEXT, ConfigOption, SiloConfig, config_text, load, load_policy
+from silo_agent.spending import Spending
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
@@ -51,6 +54,9 @@ schema_app = typer.Typer(no_args_is_help=True, help="Work on the public schema o
 app.add_typer(schema_app, name="schema")
 _DEFAULT = Path(CONFIG_FILE)
 app.add_typer(audit_commands(ConfigOption, _DEFAULT, lambda path: load(path).home), name="audit")
+app.add_typer(budget.app, name="budget")
+app.add_typer(pool_cli.app, name="pool")
+app.command()(pool_cli.synthesize)
 FileOption = Annotated[Path, typer.Option(exists=True, dir_okay=False, readable=True)]
 
 
@@ -131,7 +137,14 @@ def serve_command(config: ConfigOption = _DEFAULT, log_format: LogOption = LogFo
     def check_table(run: Run) -> None:
         check_data(settings, run.spec)
 
-    desk = SiloDesk(parts, lambda: load_policy(settings), check_table, settings.outputs)
+    spending = Spending(parts.state, settings.dataset, lambda: load_policy(settings), parts.clock)
+    desk = SiloDesk(
+        parts,
+        lambda: load_policy(settings),
+        check_data=check_table,
+        check_budget=spending.check,
+        outputs=settings.outputs,
+    )
 
     def release(run: str, to: list[str]) -> str:
         return desk.release(run, table_message(settings.outputs / run), tuple(to))
@@ -141,6 +154,7 @@ def serve_command(config: ConfigOption = _DEFAULT, log_format: LogOption = LogFo
         "decline": desk.decline,
         "release": release,
         "purge": parts.purge,
+        **pool_cli.handlers(parts, settings, desk.shelf),
     }
     serve(parts.party(desk), handlers, log_format)
 
@@ -157,7 +171,12 @@ def status(
     with State(settings.home, writer=False) as state:
         if run is not None:
             found = board.show(
-                console, state, run, as_json=as_json, wait=wait, more=lambda one: request(one, settings.name)
+                console,
+                state,
+                run,
+                as_json=as_json,
+                wait=wait,
+                more=lambda one: request(one, settings.name, settings.dataset),
             )
             if wait and found.phase != "done":
                 raise RunFailed(f"run {run} is {found.phase}: {found.detail}")
@@ -172,7 +191,7 @@ def status(
 @app.command()
 def approve(run: RunArgument, config: ConfigOption = _DEFAULT) -> None:
     """Let a run begin that waits for a person."""
-    typer.echo(ask(load(config).home, "approve", run=run))
+    typer.echo(ask(load(config).home, "approve", run=run, by=_whoami()))
 
 
 @app.command()
@@ -243,6 +262,13 @@ def draft(file: Annotated[Path, typer.Argument(help="A CSV or Parquet table.")])
     typer.echo(draft_columns(file), nl=False)
 
 
+def _whoami() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # a container's user may have no name
+        return f"user {os.getuid()}"
+
+
 def build(config: SiloConfig) -> Assembly:
     """The silo's parts, from its configuration.
 
@@ -273,4 +299,5 @@ def build(config: SiloConfig) -> Assembly:
         guard=guard,
         load=lambda name: protocols.half(name, "silo"),
         context=context,
+        reserve=lambda state: Spending(state, config.dataset, lambda: load_policy(config), wall_clock).reserve,
     )

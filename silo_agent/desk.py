@@ -42,6 +42,7 @@ from services.trust import sealing_keys
 from services.wiring import Assembly
 from silo_agent.policy import TABLE, Policy
 from silo_agent.product import keep_table
+from silo_agent.shelf import Shelf
 
 _REFUSED = "the silo cannot take part or go on; its operators know more"
 _log = structlog.get_logger()
@@ -54,19 +55,31 @@ class SiloDesk:
         parts: the silo's parts.
         policy: reads the policy as it stands now, so that a change needs no restart.
         check_data: raises DataError or ConfigError when this silo's table does not fit a run.
+        check_budget: raises PolicyRefusal when the ledger does not allow what a run spends.
         outputs: where products of other silos are kept.
+
+    Attributes:
+        shelf: what this silo has in the federation's pool.
     """
 
     def __init__(
-        self, parts: Assembly, policy: Callable[[], Policy], check_data: Callable[[Run], None], outputs: Path
+        self,
+        parts: Assembly,
+        policy: Callable[[], Policy],
+        *,
+        check_data: Callable[[Run], None],
+        check_budget: Callable[[Run], None],
+        outputs: Path,
     ) -> None:
         self._parts = parts
         self._book = parts.book
         self._policy = policy
         self._check_data = check_data
+        self._check_budget = check_budget
         self._outputs = outputs
         self._me = parts.ring.name
         self._troubles = Troubles()
+        self.shelf = Shelf(parts)
 
     # what others say
 
@@ -116,6 +129,7 @@ class SiloDesk:
     def tick(self) -> None:
         """See `services.host.Desk.tick`."""
         self._parts.end_without_members()
+        self.shelf.tick()
         for run in self._book.unsettled():
             try:
                 if run.phase == "offered":
@@ -137,6 +151,7 @@ class SiloDesk:
             return
         try:
             policy.check_run(run.protocol, protocols.unprotected(run.protocol))
+            self._check_budget(run)
         except (PolicyRefusal, ConfigError) as error:
             self._refuse(run, error)
             return
@@ -204,16 +219,20 @@ class SiloDesk:
 
     # what the silo's people say
 
-    def approve(self, run: str) -> str:
+    def approve(self, run: str, by: str) -> str:
         """Let a run begin that waits for a person.
+
+        Args:
+            run: the run.
+            by: who says so, for the audit log and the ledger.
 
         Raises:
             UnknownRun: no such run waits.
         """
         found = self._waiting(run)
         with self._parts.state.transaction():
-            self._parts.state.remember(f"approved:{found.run}", value=True)
-            self._parts.audit.append("run approved", self._parts.clock(), run=run)
+            self._parts.state.remember(f"approved:{found.run}", by)
+            self._parts.audit.append("run approved", self._parts.clock(), run=run, by=by)
         return f"{run} is approved"
 
     def decline(self, run: str) -> str:

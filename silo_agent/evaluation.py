@@ -26,7 +26,7 @@ def evaluate_files(
         DataError: a table contradicts the specification's schema.
         ConfigError: the facts are not a report's, or the `evaluation` extra is not installed.
     """
-    training, held_out, made = (read_table(path, spec.columns, None)[1] for path in (real, holdout, synthetic))
+    training, held_out, made = (read_table(path, spec.every_column, None)[1] for path in (real, holdout, synthetic))
     with Progress(
         TextColumn("  {task.description}"), BarColumn(40), TextColumn("{task.percentage:>3.0f}%"), TimeElapsedColumn(),
         console=console,
@@ -36,7 +36,7 @@ def evaluate_files(
         def progress(phase: str, step: int, total: int, _loss: float | None) -> None:
             bar.update(task, description=phase, completed=step, total=total)
 
-        report = evaluate(training, held_out, made, spec.columns, spec.targets, progress=progress)
+        report = evaluate(training, held_out, made, spec.every_column, spec.targets, progress=progress)
         if facts is not None:
             try:
                 report = report.with_facts(json.loads(facts.read_text(encoding="utf-8")))
@@ -51,7 +51,7 @@ def evaluate_files(
             report,
             pd.concat([training, held_out], ignore_index=True),
             made,
-            spec.columns,
+            spec.every_column,
             out / "report.html",
             title=f"Synthetic table of {spec.name}",
             provenance={"Run specification": spec.name, "Protocol": spec.protocol, "Silos": ", ".join(spec.silos)},

@@ -8,12 +8,18 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 import protocols
-from services.artifact import Name, Spend, Unprotected, canonical_json, digest
+from services.artifact import Name, Unprotected, canonical_json, digest
 from services.contract import Message
+from services.courier import CONTROL
 from services.errors import PolicyRefusal
+from services.ledger import Budget
+from services.trust import CATALOG
+from services.trust.catalog import SEAL
 
 TABLE = "product.table"
 TABLE_REASON = "synthetic columns without differential privacy: they can resemble real people"
+_OWN = {TABLE: "unprotected", CATALOG: "derived", SEAL: "derived"}
+"""What the program itself sends beside control messages, and what it says of each."""
 
 
 class Policy(BaseModel):
@@ -26,6 +32,8 @@ class Policy(BaseModel):
         minimum_rows: the fewest common training records that a run may have.
         approval: whether a person approves each run (`silo-agent approve RUN`).
         release_to: members that this silo's synthetic columns may be released to.
+        pool_epsilon: the most ε that somebody else's generator may have cost its people, to be pulled here.
+        datasets: what may be released about each data set under differential privacy; one not named here is refused.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -37,6 +45,12 @@ class Policy(BaseModel):
     minimum_rows: int = Field(default=100, ge=2, description="the fewest common training records of a run")
     approval: Literal["manual", "automatic"] = Field(default="manual", description="whether a person approves runs")
     release_to: tuple[Name, ...] = Field(default=(), description="members that synthetic columns may go to")
+    datasets: dict[Name, Budget] = Field(
+        default_factory=dict, description="data sets that may be released under differential privacy, with budgets"
+    )
+    pool_epsilon: float = Field(
+        default=10.0, gt=0, le=1000, description="the most ε of a generator that is pulled from the pool"
+    )
 
     def check_run(self, protocol: str, needs: Mapping[str, str]) -> None:
         """Refuse a run before anything is computed for it.
@@ -66,12 +80,12 @@ class Policy(BaseModel):
         Raises:
             PolicyRefusal: its release is not allowed, or not to these recipients, or claims more than is true.
         """
-        if isinstance(message.release, Spend):
-            raise PolicyRefusal("a privacy budget cannot be spent: this version keeps no ledger")
-        private = message.kind == TABLE or protocols.declares_unprotected(message.kind)
-        if private and not isinstance(message.release, Unprotected):
+        declared = "no-data" if message.kind.startswith(CONTROL) else _OWN.get(message.kind)
+        declared = declared or protocols.release_of(message.kind)
+        if message.release.release != declared:
             raise PolicyRefusal(
-                f"{message.kind!r} derives from private rows and was labelled {message.release.release!r}",
+                f"{message.kind!r} was labelled {message.release.release!r} and is declared "
+                + (f"as {declared!r}" if declared else "nowhere"),
                 fix="this is a fault of the program: report it",
                 kept="nothing was sealed",
             )

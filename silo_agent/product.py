@@ -100,14 +100,14 @@ def _check_size(path: Path, spec: RunSpec, silo: str) -> None:
     from pyarrow import parquet  # noqa: PLC0415 - as pandas
 
     declared = parquet.read_metadata(path)
-    if (declared.num_rows, set(declared.schema.to_arrow_schema().names)) != (spec.rows, set(spec.silos[silo].columns)):
+    if (declared.num_rows, set(declared.schema.to_arrow_schema().names)) != (spec.rows, set(spec.columns_of(silo))):
         raise DataError("the file does not hold the rows and columns that the run declares")
 
 
 def _read(path: Path, spec: RunSpec, silo: str) -> pd.DataFrame:
     from protocols.learning.table import read_table  # noqa: PLC0415 - pandas only when there is a table
 
-    _, table = read_table(path, spec.silos[silo].columns, None)
+    _, table = read_table(path, spec.columns_of(silo), None)
     if len(table) != spec.rows:
         raise DataError(f"the table has {len(table)} rows, the run declares {spec.rows}")
     return table

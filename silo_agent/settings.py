@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 from pydantic import Field
 
+from services.artifact import Name
 from services.config import read_config
 from services.wiring import PartyConfig
 from silo_agent.policy import Policy
@@ -23,6 +24,7 @@ class SiloConfig(PartyConfig):
     """See `PartyConfig`; a silo has a table and a policy besides."""
 
     data: Path | None = Field(default=None, description="the silo's table: CSV or Parquet, one row per person")
+    dataset: Name = Field(default="records", description="the name under which the policy registers the table")
     policy: Path = Field(default=Path("policy.yaml"), description="the silo's own policy")
 
 
@@ -58,6 +60,8 @@ name: {name}
 
 # The silo's table, CSV or Parquet, one row per person. It never leaves this machine.
 {table}
+# The name under which the policy registers the table: a new extract keeps the name, and with it what was spent.
+dataset: {SiloConfig.model_fields["dataset"].default}
 
 # Private folder for keys and state: one per silo, on a local disk, in the backup.
 home: state
@@ -96,4 +100,14 @@ approval: manual
 
 # Members that this silo's synthetic columns may be released to by `silo-agent release`.
 release_to: []
+
+# What may be released about each data set under differential privacy, by the name that the configuration gives it.
+# delta is public and well below one over any number of people, never computed from it. What is spent is never given
+# back, and a higher epsilon_for_life is a new promise to the people in the table: leave room for several runs. For
+# example:
+#   records: {{epsilon_per_run: 1.0, epsilon_for_life: 5.0, delta: 1.0e-6}}
+datasets: {{}}
+
+# The most that somebody else's generator may have cost the people behind it, for this silo to pull it from the pool.
+pool_epsilon: {Policy.model_fields["pool_epsilon"].default}
 """

@@ -1,4 +1,4 @@
-"""Small made-up tables for three silos: the same people, each silo with other columns, other rows missing."""
+"""Small made-up tables for three silos: other columns of the same people, or the same columns of other people."""
 
 from __future__ import annotations
 
@@ -72,4 +72,27 @@ def spec(rows: int = 50, **changes: Any) -> dict[str, Any]:
         "rows": rows,
         "deadline": "1h",
         **changes,
+    }
+
+
+def write_shared(folder: Path, rows: int = 40) -> dict[str, Path]:
+    """One CSV per silo with all columns, of people of its own; returns where they lie."""
+    paths = {}
+    for seed, silo in enumerate(COLUMNS):
+        paths[silo] = folder / f"{silo}.csv"
+        people(rows, seed).to_csv(paths[silo], index=False)
+    return paths
+
+
+def shared_spec(**training: Any) -> dict[str, Any]:
+    """A run specification for the three silos' own people."""
+    return {
+        "name": "trial",
+        "protocol": "sgde",
+        "identifier": {"column": "person"},
+        "columns": {name: column for columns in COLUMNS.values() for name, column in columns.items()},
+        "silos": {silo: {} for silo in COLUMNS},
+        "rows": 50,
+        "deadline": "1h",
+        "training": {"label": "died", "family": "moments", "epsilon": 1.5, "delta": 1e-5, "records": 40, **training},
     }

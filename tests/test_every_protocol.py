@@ -29,6 +29,8 @@ class Case:
     outputs: frozenset[str]
     secret: bytes
     """Words of private data that must never be readable in the store."""
+    refusal: str = "unprotected"
+    """What a policy that allows the protocol and nothing else misses."""
 
 
 def _echo(folder: Path) -> World:
@@ -39,12 +41,20 @@ def _silofuse(folder: Path) -> World:
     return World(folder, protocol="silofuse", tables=tables.write_silos(folder))
 
 
+def _sgde(folder: Path) -> World:
+    return World(folder, protocol="sgde", tables=tables.write_shared(folder))
+
+
 CASES = {
     "echo": Case(_echo, lambda world: world.spec(), frozenset({"chorus.txt"}), b"hello from"),
     "silofuse": Case(
         _silofuse, lambda _: tables.spec(training=TINY), frozenset({"synthetic.parquet", "synthetic.csv"}), b"P-000"
     ),
-}
+    "sgde": Case(
+        _sgde, lambda _: tables.shared_spec(), frozenset({"generator.safetensors", "synthetic.csv"}), b"P-000",
+        "not registered",
+    ),
+}  # fmt: skip
 
 
 @pytest.fixture(params=sorted(CASES))
@@ -169,10 +179,10 @@ def test_what_the_policy_does_not_allow_is_declined_before_any_work(world: World
     run = world.hub.submit(case.spec(world))
     world.settle()
     assert world.run("north", run).phase == "declined"
-    assert "unprotected" in world.run("north", run).detail
+    assert case.refusal in world.run("north", run).detail
     assert world.run(HUB, run).phase == "failed"
     assert sent(world)["north"] == ["run.decline"]
-    assert "unprotected" not in world.run(HUB, run).detail  # reasons stay in the house
+    assert case.refusal not in world.run(HUB, run).detail  # reasons stay in the house
 
 
 def test_a_run_waits_for_the_person_whose_approval_the_policy_wants(world: World, case: Case) -> None:
@@ -181,7 +191,7 @@ def test_a_run_waits_for_the_person_whose_approval_the_policy_wants(world: World
     world.settle()
     assert world.run("south", run).phase == "offered"
     assert "approve" in world.run("south", run).detail
-    world.silo("south").approve(run)
+    world.silo("south").approve(run, "ada")
     world.settle()
     check_done(world, case, run)
 
@@ -233,6 +243,7 @@ def test_an_artifact_that_the_protocol_does_not_know_is_set_aside_and_the_run_go
     while world.phases(run) != everywhere(world, "running"):
         world.turn()
     north = world.parts["north"]
+    north.courier.outgoing._guard = lambda *_: "none"  # an honest silo's own policy would not let it leave
     north.courier.send(
         run, "mischief", Message("who.knows", b"?", NoData()), sealing_keys(north.trust, (HUB,)),
         expires=world.run("north", run).deadline, schema_hash=world.run("north", run).spec_hash,

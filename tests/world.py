@@ -25,8 +25,10 @@ from services.contract import Context
 from services.errors import StoreError
 from services.keyring import KeyRing
 from services.keys import SigningKey
+from services.ledger import Budget
 from services.party import Party
 from services.runs import Run
+from services.state import State
 from services.store import ObjectAbsent, ObjectTooLarge, check_key
 from services.trust import Roster
 from services.trust.root import pin
@@ -34,11 +36,14 @@ from services.trust.tuf import News, TufTrust
 from services.wiring import Assembly, BusConfig, PartyConfig, StoreConfig, assemble
 from silo_agent.desk import SiloDesk
 from silo_agent.policy import TABLE, TABLE_REASON, Policy
+from silo_agent.spending import Spending
 
 protocols.register("echo", "tests.echo")
 
 FEDERATION = "testers"
 HUB = "coordinator"
+DATASET = "records"
+BUDGET = Budget(epsilon_per_run=3.0, epsilon_for_life=10.0, delta=1e-5)
 
 
 class MemoryStore:
@@ -147,8 +152,11 @@ def permissive(protocol: str, **changes: Any) -> Policy:
     """A policy that lets a protocol run."""
     allowed = {**protocols.unprotected(protocol), TABLE: TABLE_REASON}
     return Policy(
-        **{"protocols": (protocol,), "unprotected": allowed, "minimum_rows": 2, "approval": "automatic", **changes}
-    )
+        **{
+            "protocols": (protocol,), "unprotected": allowed, "minimum_rows": 2, "approval": "automatic",
+            "datasets": {DATASET: BUDGET}, **changes,
+        }
+    )  # fmt: skip
 
 
 @dataclass
@@ -245,18 +253,24 @@ class World:
             guard=lambda _run, message, to: "" if name == HUB else self.policies[name].check_message(message, to),
             load=lambda protocol: protocols.half(protocol, role),
             context=context,
+            reserve=lambda state: self.spending(name, state).reserve,
             clock=lambda: self.clock_of(name),
         )  # fmt: skip
         self.parts[name] = parts
         self.desks[name] = (
-            CoordinatorDesk(parts)
+            CoordinatorDesk(parts, self.repository.adopt)
             if name == HUB
             else SiloDesk(
-                parts, lambda: self.policies[name], lambda run: self.check_data(name, run), self.outputs(name)
+                parts, lambda: self.policies[name],
+                check_data=lambda run: self.check_data(name, run), check_budget=self.spending(name, parts.state).check,
+                outputs=self.outputs(name),
             )
-        )
+        )  # fmt: skip
         self.parties[name] = parts.party(self.desks[name])
         parts.trust.refresh()
+
+    def spending(self, name: str, state: State) -> Spending:
+        return Spending(state, DATASET, lambda: self.policies[name], lambda: self.clock_of(name))
 
     def trust(self, name: str, news: News) -> TufTrust:
         parts = {

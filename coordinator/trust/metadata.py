@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
+from types import MappingProxyType
 from typing import Any
 
 from tuf.api.metadata import (
@@ -68,6 +69,11 @@ def roster_bytes(roster: Roster) -> bytes:
     return canonical_json(roster.model_dump(mode="json"))
 
 
+def roster_name(targets: Targets) -> str:
+    """Where the roster that these targets name lies in the repository's folder."""
+    return f"targets/{targets.targets[ROSTER].hashes['sha256']}.{ROSTER}"
+
+
 def make_targets(version: int, roster: Roster, expires: datetime) -> Metadata[Targets]:
     """Targets without signatures: the roster, and for every member the right to sign for what lies below its name.
 
@@ -90,11 +96,12 @@ def make_targets(version: int, roster: Roster, expires: datetime) -> Metadata[Ta
     )
 
 
-def make_snapshot(version: int, targets_version: int, now: datetime) -> Metadata[Snapshot]:
+def make_snapshot(
+    version: int, targets_version: int, now: datetime, catalogs: Mapping[str, MetaFile] = MappingProxyType({})
+) -> Metadata[Snapshot]:
     """A snapshot without signatures: which versions belong together."""
-    return Metadata(
-        Snapshot(version=version, expires=now + SNAPSHOT_LIFE, meta={"targets.json": MetaFile(targets_version)})
-    )
+    meta = {"targets.json": MetaFile(targets_version), **catalogs}
+    return Metadata(Snapshot(version=version, expires=now + SNAPSHOT_LIFE, meta=meta))
 
 
 def make_timestamp(version: int, snapshot: bytes, snapshot_version: int, now: datetime) -> Metadata[Timestamp]:

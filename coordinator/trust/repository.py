@@ -4,24 +4,25 @@ Rules:
 - What is published is on the disk first, so that a crash publishes the same bytes again and never two of one version.
 - The timestamp is written last: until then nobody sees what it leads to.
 - The command line and the running service share the folder under a lock.
+- A snapshot never forgets a silo's catalog, also when the silo has left: clients refuse one that knows less.
 - A folder that was restored from an old backup is noticed: the store knows versions that it does not.
 """
 
 from __future__ import annotations
 
 import fcntl
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
-from functools import cached_property
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
 
 import structlog
 from tuf.api.exceptions import RepositoryError
-from tuf.api.metadata import Metadata, Root, Snapshot, Targets, Timestamp
+from tuf.api.metadata import Metadata, MetaFile, Root, Snapshot, Targets, Timestamp
 from tuf.api.serialization import DeserializationError
 
+from coordinator.trust.catalogs import judge_catalog
 from coordinator.trust.draft import Draft
 from coordinator.trust.metadata import (
     SNAPSHOT_LIFE,
@@ -29,13 +30,15 @@ from coordinator.trust.metadata import (
     TIMESTAMP_LIFE,
     make_snapshot,
     make_timestamp,
+    roster_name,
     signed,
 )
-from services.errors import TrustError
+from coordinator.trust.online import OnlineKeys
+from services.errors import InvalidArtifact, TrustError
 from services.files import TEMPORARY, private_folder, write_atomic
-from services.keys import SigningKey, load_signing, save_private
+from services.keys import SigningKey
 from services.store import ObjectAbsent, ObjectStore, ObjectTooLarge
-from services.trust import FOLDER, ROSTER, Roster
+from services.trust import FOLDER, Roster
 
 _TIMESTAMP = "timestamp.json"
 _LIMIT = 5_000_000
@@ -53,6 +56,7 @@ class Repository:
 
     def __init__(self, folder: Path, federation: str, clock: Callable[[], datetime]) -> None:
         self._folder = private_folder(folder)
+        self._online = OnlineKeys(folder / "online")
         self._public = folder / "public"
         self._pending = folder / "pending.json"
         self._federation = federation
@@ -113,30 +117,11 @@ class Repository:
         Raises:
             TrustError: nothing was published yet.
         """
-        return Roster.model_validate_json((self._public / _roster_name(self.targets)).read_bytes())
-
-    # the online key: one file per key, and the root says which of them is in force
+        return Roster.model_validate_json((self._public / roster_name(self.targets)).read_bytes())
 
     def draw_online(self) -> SigningKey:
         """A new online key, which signs once a root names it."""
-        key = SigningKey.generate()
-        save_private(self._online / f"{key.public.key_id[:16]}.key", key)
-        return key
-
-    @cached_property
-    def _online(self) -> Path:
-        return private_folder(self._folder / "online")
-
-    def _online_key(self, root: Root) -> SigningKey:
-        (key_id,) = root.roles["timestamp"].keyids
-        path = self._online / f"{key_id[:16]}.key"
-        if not path.exists():
-            raise TrustError(
-                "the coordinator does not hold the online key that the root names",
-                fix="restore this folder from its newest backup, or have the keyholders sign a new key: "
-                "`coordinator rotate`",
-            )
-        return load_signing(path)
+        return self._online.draw()
 
     # publishing
 
@@ -172,22 +157,42 @@ class Repository:
         root, targets = draft.new_root, draft.new_targets
         if root is not None:
             self._keep(f"{root.signed.version}.root.json", root.to_bytes())
-        self._keep(_roster_name(targets.signed), draft.roster.encode())
+        self._keep(roster_name(targets.signed), draft.roster.encode())
         self._keep(f"{targets.signed.version}.targets.json", targets.to_bytes())
         self._sign_snapshot(targets.signed.version)
         self._pending.unlink()
 
-    def _sign_snapshot(self, targets_version: int) -> None:
-        key = self._online_key(self.root.signed)
+    def adopt(self, silo: str, data: bytes) -> None:
+        """Bring a silo's own catalog in force on the disk; `upload` shows it. The one in force again does nothing.
+
+        Raises:
+            InvalidArtifact: it is not the silo's, not newer than the one in force, or no member would believe it.
+        """
+        with self._locked():
+            self._finish()
+            targets, name = self._targets().signed, f"{silo}.json"
+            version = judge_catalog(data, silo, targets, self._clock())
+            known = self._catalogs().get(name)
+            if known is not None and version <= known.version:
+                if (self._public / f"{known.version}.{name}").read_bytes() == data:
+                    return
+                raise InvalidArtifact(f"version {known.version} of the catalog is in force, and this is {version}")
+            self._keep(f"{version}.{name}", data)
+            self._sign_snapshot(targets.version, {name: MetaFile.from_data(version, data, ["sha256"])})
+        _log.info("catalog adopted", silo=silo, version=version)
+
+    def _sign_snapshot(self, targets_version: int, news: Mapping[str, MetaFile] = MappingProxyType({})) -> None:
+        key = self._online.of(self.root.signed)
+        catalogs = {**self._catalogs(), **news}
         version = max((int(path.name.split(".")[0]) for path in self._public.glob("*.snapshot.json")), default=0) + 1
-        data = signed(make_snapshot(version, targets_version, self._clock()), key)
+        data = signed(make_snapshot(version, targets_version, self._clock(), catalogs), key)
         self._keep(f"{version}.snapshot.json", data)
         self._sign_timestamp(data, version)
 
     def _sign_timestamp(self, snapshot: bytes, version: int, above: int = 0) -> None:
         number = max(above, self._timestamp().version if self.founded else 0) + 1
         timestamp = make_timestamp(number, snapshot, version, self._clock())
-        self._keep(_TIMESTAMP, signed(timestamp, self._online_key(self.root.signed)))
+        self._keep(_TIMESTAMP, signed(timestamp, self._online.of(self.root.signed)))
 
     def _keep(self, name: str, data: bytes) -> None:
         write_atomic(self._public / name, data)
@@ -237,7 +242,8 @@ class Repository:
         """What the timestamp leads to, in the order in which it must appear."""
         snapshot, targets = self._snapshot().signed.version, self._targets().signed
         roots = [path.name for path in self._roots()]
-        return [_roster_name(targets), f"{targets.version}.targets.json", f"{snapshot}.snapshot.json", *roots]
+        catalogs = [f"{meta.version}.{name}" for name, meta in self._catalogs().items()]
+        return [roster_name(targets), f"{targets.version}.targets.json", *catalogs, f"{snapshot}.snapshot.json", *roots]
 
     def _show(self, store: ObjectStore, name: str) -> None:
         if name in self._shown:
@@ -269,6 +275,12 @@ class Repository:
         version = self._timestamp().snapshot_meta.version
         return Metadata[Snapshot].from_bytes((self._public / f"{version}.snapshot.json").read_bytes())
 
+    def _catalogs(self) -> dict[str, MetaFile]:
+        """The catalogs in force, by the names of their files."""
+        if not self.founded:
+            return {}
+        return {name: meta for name, meta in self._snapshot().signed.meta.items() if name != "targets.json"}
+
     def _targets(self) -> Metadata[Targets]:
         self._roots()
         version = self._snapshot().signed.meta["targets.json"].version
@@ -279,11 +291,6 @@ class Repository:
         with (self._folder / "lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
-
-
-def _roster_name(targets: Any) -> str:
-    data = targets.targets[ROSTER]
-    return f"targets/{data.hashes['sha256']}.{ROSTER}"
 
 
 def _behind(what: str) -> TrustError:

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from protocols.learning.schema import Category, Column, Integer, Number
+from protocols.learning.schema import Category, Column, Columns, Integer, Number
 from protocols.spec import RunSpec, parse_spec
 from services.errors import DataError, SilokitError
 
@@ -65,16 +65,25 @@ def split(csv: Path, folder: Path) -> None:
         DataError: the file is not SUPPORT2.
     """
     spec = specification()
-    archive = pd.read_csv(csv, skipinitialspace=True)
-    archive.columns = archive.columns.str.replace(".", "_").str.replace("sno", PATIENT)
-    if absent := [name for name in (PATIENT, *spec.columns) if name not in archive]:
-        raise DataError(f"{csv} is not SUPPORT2: it lacks the columns {', '.join(absent)}")
+    whole = tidied(csv, spec.every_column)
     folder.mkdir(parents=True, exist_ok=True)
     for number, (silo, part) in enumerate(spec.silos.items()):
-        tidy = {name: _tidy(archive[name], column) for name, column in part.columns.items()}
-        table = pd.DataFrame({PATIENT: archive[PATIENT], **tidy})
+        table = whole[[PATIENT, *part.columns]]
         rows = np.random.default_rng(number).permutation(len(table))[: round(len(table) * (1 - ABSENT))]
         table.iloc[rows].to_csv(folder / f"{silo}.csv", index=False)
+
+
+def tidied(csv: Path, columns: Columns) -> pd.DataFrame:
+    """Every patient's declared columns, rounded to the grid to which they are recorded.
+
+    Raises:
+        DataError: the file is not SUPPORT2.
+    """
+    archive = pd.read_csv(csv, skipinitialspace=True)
+    archive.columns = archive.columns.str.replace(".", "_").str.replace("sno", PATIENT)
+    if absent := [name for name in (PATIENT, *columns) if name not in archive]:
+        raise DataError(f"{csv} is not SUPPORT2: it lacks the columns {', '.join(absent)}")
+    return pd.DataFrame({PATIENT: archive[PATIENT], **{name: _tidy(archive[name], columns[name]) for name in columns}})
 
 
 def joined(tables: Path, rows: Path, folder: Path) -> None:

@@ -31,7 +31,7 @@ class CategoryCodec:
     @classmethod
     def fit(cls, values: pd.Series, column: Category, rng: np.random.Generator) -> CategoryCodec:
         """Draw a book for the declared labels, observed or not."""
-        return cls(column, Book.fit(_labels(values, column), len(column.categories) + column.missing, rng))
+        return cls(column, Book.fit(as_labels(values, column), len(column.categories) + column.missing, rng))
 
     @property
     def width(self) -> int:
@@ -40,7 +40,7 @@ class CategoryCodec:
 
     def encode(self, values: pd.Series, _rng: np.random.Generator) -> Floats:
         """Codes [n, width] of values [n]."""
-        return self.book.encode(_labels(values, self.column))
+        return self.book.encode(as_labels(values, self.column))
 
     def decode(self, codes: Floats) -> pd.Series:
         """Values [n] of codes [n, width]."""
@@ -60,9 +60,9 @@ class QuantityCodec:
     @classmethod
     def fit(cls, values: pd.Series, column: Quantity, rng: np.random.Generator) -> QuantityCodec:
         """Fit the quantiles of the values there are, and how often one is missing."""
-        numbers, missing = _numbers(values, column)
+        numbers, missing = as_numbers(values, column)
         flag = Book.fit(missing.astype(np.int64), 2, rng) if column.missing else None
-        return cls(column, Scores.fit(numbers[~missing], *_grid(column), rng), flag)
+        return cls(column, Scores.fit(numbers[~missing], *grid(column), rng), flag)
 
     @property
     def width(self) -> int:
@@ -71,7 +71,7 @@ class QuantityCodec:
 
     def encode(self, values: pd.Series, rng: np.random.Generator) -> Floats:
         """Codes [n, width] of values [n]."""
-        numbers, missing = _numbers(values, self.column)
+        numbers, missing = as_numbers(values, self.column)
         # where the value is missing its score is drawn from all scores: only the flag tells
         scores = np.clip(rng.standard_normal(len(numbers)), -CLIP, CLIP)
         scores[~missing] = self.scores.encode(numbers[~missing], rng)
@@ -155,7 +155,7 @@ class Codec:
             if isinstance(column, Category):
                 parts[name] = CategoryCodec(column, *books)
             elif not isinstance(column, Text):
-                parts[name] = QuantityCodec(column, Scores(tensors[f"{index}.quantiles"], *_grid(column)), *books)
+                parts[name] = QuantityCodec(column, Scores(tensors[f"{index}.quantiles"], *grid(column)), *books)
         return cls(parts)
 
 
@@ -167,7 +167,7 @@ def _fit(values: pd.Series, column: Column, rng: np.random.Generator) -> Categor
     return QuantityCodec.fit(values, column, rng)
 
 
-def _grid(column: Quantity) -> tuple[float, float, float]:
+def grid(column: Quantity) -> tuple[float, float, float]:
     """The public step (0: none) and bounds of a quantity; a date counts days since 1970."""
     if isinstance(column, Date):
         return 1.0, float(np.datetime64(column.min).astype(int)), float(np.datetime64(column.max).astype(int))
@@ -175,13 +175,13 @@ def _grid(column: Quantity) -> tuple[float, float, float]:
     return step, float(column.min), float(column.max)
 
 
-def _labels(values: pd.Series, column: Category) -> Labels:
+def as_labels(values: pd.Series, column: Category) -> Labels:
     """Places [n] among the declared categories; a missing value stands after them."""
     labels = values.cat.codes.to_numpy(np.int64)
     return np.where(_missing(labels < 0, column), len(column.categories), labels)
 
 
-def _numbers(values: pd.Series, column: Quantity) -> tuple[Floats, NDArray[np.bool_]]:
+def as_numbers(values: pd.Series, column: Quantity) -> tuple[Floats, NDArray[np.bool_]]:
     """Values [n] as numbers, dates as days since 1970, and which of them are missing."""
     if isinstance(column, Date):
         values = (values - pd.Timestamp(0)).dt.days

@@ -103,13 +103,16 @@ class Scores:
         ranks = rankdata(scores, method="ordinal") - 0.5
         levels = (ranks + TRUST * ndtr(scores)) / (len(scores) + TRUST)
         values = np.interp(levels, np.linspace(0, 1, len(self.quantiles)), self.quantiles)
-        if self.step:
-            cells = np.clip(
-                np.round(values / self.step), np.ceil(self.low / self.step), np.floor(self.high / self.step)
-            )
-            # 3 * 0.1 is not 0.3: keep the decimals that the step has
-            values = np.round(cells * self.step, -int(Decimal(repr(self.step)).as_tuple().exponent))
-        return np.asarray(np.clip(values, self.low, self.high))
+        return on_grid(values, self.step, self.low, self.high)
+
+
+def on_grid(values: Floats, step: float, low: float, high: float) -> Floats:
+    """The values [n] rounded to the grid of this step (0: none), within the bounds."""
+    if step:
+        cells = np.clip(np.round(values / step), np.ceil(low / step), np.floor(high / step))
+        # 3 * 0.1 is not 0.3: keep the decimals that the step has
+        values = np.round(cells * step, -int(Decimal(repr(step)).as_tuple().exponent))
+    return np.asarray(np.clip(values, low, high))
 
 
 def _spread(count: int, rng: np.random.Generator) -> Floats:

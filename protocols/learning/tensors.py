@@ -24,6 +24,7 @@ from services.files import write_atomic
 
 MAX_HEADER_BYTES = 1 << 20
 _LENGTH_BYTES = 8
+_METADATA, _DESCRIPTION = "__metadata__", "description"
 
 Dtype = Literal["float32", "float64", "int64", "uint8"]
 _WIRE_TYPES: Mapping[Dtype, str] = {"float32": "F32", "float64": "F64", "int64": "I64", "uint8": "U8"}
@@ -68,8 +69,13 @@ class _Entry(BaseModel):
     data_offsets: list[int] = Field(min_length=2, max_length=2)
 
 
-def write_tensors(path: Path, tensors: Mapping[str, npt.NDArray[Any]]) -> None:
+def write_tensors(path: Path, tensors: Mapping[str, npt.NDArray[Any]], description: str | None = None) -> None:
     """Write tensors durably; the file appears whole or not at all.
+
+    Args:
+        path: where.
+        tensors: by name.
+        description: a text that goes with them in the file's header.
 
     Raises:
         RunFailed: a value is not finite, or a type is not one that travels: no reader would take it.
@@ -80,7 +86,8 @@ def write_tensors(path: Path, tensors: Mapping[str, npt.NDArray[Any]]) -> None:
         if not np.isfinite(tensor).all():
             raise RunFailed(f"training diverged: tensor {name!r} came out with values that are not finite")
     # safetensors copies memory as it lies, so a transposed or sliced array would be written as another one
-    write_atomic(path, save({name: np.asarray(tensor, order="C") for name, tensor in tensors.items()}))
+    whole = {name: np.asarray(tensor, order="C") for name, tensor in tensors.items()}
+    write_atomic(path, save(whole, metadata=None if description is None else {_DESCRIPTION: description}))
 
 
 def read_tensors(path: Path, expected: Mapping[str, TensorSpec]) -> dict[str, npt.NDArray[Any]]:
@@ -94,7 +101,40 @@ def read_tensors(path: Path, expected: Mapping[str, TensorSpec]) -> dict[str, np
         InvalidArtifact: it is not safetensors, names other tensors, or one has another type or shape, or a value that
             is not finite.
     """
+    return _read(path, expected, described=False)
+
+
+def read_described(path: Path, expected: Mapping[str, TensorSpec]) -> dict[str, npt.NDArray[Any]]:
+    """Read a stranger's tensors whose description has been read, and says what to expect.
+
+    Raises:
+        InvalidArtifact: as `read_tensors`.
+    """
+    return _read(path, expected, described=True)
+
+
+def read_description(path: Path, limit: int) -> bytes:
+    """The description in a stranger's file of tensors, itself still to be judged.
+
+    Raises:
+        InvalidArtifact: the file is not safetensors, or has no description of at most `limit` bytes and nothing else
+            beside its tensors.
+    """
+    header, _ = _read_header(path, None)
+    metadata = header.get(_METADATA)
+    if not isinstance(metadata, dict) or metadata.keys() != {_DESCRIPTION}:
+        raise InvalidArtifact("the file must describe its tensors, and say nothing else")
+    text = metadata[_DESCRIPTION]
+    data = text.encode(errors="surrogatepass") if isinstance(text, str) else b""
+    if not 0 < len(data) <= limit:
+        raise InvalidArtifact(f"a description of tensors is a text of at most {limit} bytes")
+    return data
+
+
+def _read(path: Path, expected: Mapping[str, TensorSpec], *, described: bool) -> dict[str, npt.NDArray[Any]]:
     header, data_bytes = _read_header(path, sum(spec.max_bytes for spec in expected.values()))
+    if described:
+        header.pop(_METADATA, None)
     if header.keys() != expected.keys():
         raise InvalidArtifact(f"the file must hold exactly the tensors {', '.join(sorted(expected))}")
     declared = sum(_check_entry(name, header[name], spec) for name, spec in expected.items())
@@ -110,10 +150,10 @@ def read_tensors(path: Path, expected: Mapping[str, TensorSpec]) -> dict[str, np
     return {name: tensors[name] for name in expected}
 
 
-def _read_header(path: Path, max_bytes: int) -> tuple[dict[str, Any], int]:
+def _read_header(path: Path, max_bytes: int | None) -> tuple[dict[str, Any], int]:
     """The header's JSON object, and how many bytes follow it."""
     size = path.stat().st_size
-    if size > _LENGTH_BYTES + MAX_HEADER_BYTES + max_bytes:
+    if max_bytes is not None and size > _LENGTH_BYTES + MAX_HEADER_BYTES + max_bytes:
         raise InvalidArtifact(f"the file has {size} bytes, more than the expected tensors can need")
     with path.open("rb") as file:
         length = int.from_bytes(file.read(_LENGTH_BYTES), "little")

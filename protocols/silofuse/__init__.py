@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from protocols.learning.parameters import DiffusionParameters
-from protocols.silofuse.messages import LATENTS, PSEUDONYMS
+from protocols.silofuse.messages import LATENTS, PSEUDONYMS, SECRET
 from protocols.spec import RunSpec
 from services.errors import ConfigError
 
+RELEASES: Mapping[str, str] = {SECRET: "no-data", PSEUDONYMS: "unprotected", LATENTS: "unprotected"}
+"""What a silo sends, and what it says of each."""
 UNPROTECTED: Mapping[str, str] = {
     PSEUDONYMS: "keyed pseudonyms of identifiers: the coordinator sees set sizes and overlaps",
     LATENTS: "codes of private rows without differential privacy: personal data for the coordinator's eyes",
@@ -31,5 +33,14 @@ def check_spec(spec: RunSpec) -> None:
         )
     if len(spec.silos) < 2:
         raise ConfigError("SiloFuse needs at least two silos", fix="add the others under `silos`")
+    if spec.columns:
+        raise ConfigError(
+            "SiloFuse joins different columns of the same people, so no column belongs to every silo",
+            fix="take `columns` away, and declare what each silo brings under its name in `silos`",
+        )
     if empty := [silo for silo, part in spec.silos.items() if not part.columns]:
         raise ConfigError(f"these silos declare no columns: {', '.join(empty)}", fix="declare what each one brings")
+
+
+def spends(_: RunSpec) -> None:
+    """Nothing is released under differential privacy."""

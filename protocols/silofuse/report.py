@@ -49,7 +49,7 @@ def write(
     from protocols.learning.evaluate.measure import evaluate  # noqa: PLC0415
     from protocols.learning.evaluate.page import render  # noqa: PLC0415
 
-    columns = spec.silos[context.me].columns
+    columns = spec.columns_of(context.me)
     measured = evaluate(training, held_out, synthetic, columns, spec.targets, progress=progress)
     leaked = inversion(latents, training, columns)
     report = measured.with_facts({"latent_inversion": leaked.model_dump()})

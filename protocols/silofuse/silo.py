@@ -45,7 +45,7 @@ class Silo:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._spec = parse_spec(context.spec)
-        self._columns = self._spec.silos[context.me].columns
+        self._columns = self._spec.columns_of(context.me)
         if self._spec.identifier is None:
             raise ConfigError("SiloFuse needs an identifier column in the run specification")
         self._identifier = self._spec.identifier.column

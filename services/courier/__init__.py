@@ -43,10 +43,13 @@ class Courier:
         self.outgoing = Outgoing(state, door, guard, clock)
         self.incoming = Incoming(state, door, run_key, clock)
         self.send = self.outgoing.send
+        self.publish = self.outgoing.publish
+        self.everybody = self.outgoing.everybody
         self.deliver = self.outgoing.deliver
         self.check_own_past = self.outgoing.check_own_past
         self.owes = self.outgoing.owes
         self.purge = self.outgoing.purge
+        self.delete = self.outgoing.delete
         self.hear = self.incoming.hear
         self.reconcile = self.incoming.reconcile
         self.accept = self.incoming.accept

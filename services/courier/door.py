@@ -6,19 +6,23 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from services.artifact import Header
+from services import chunks
+from services.artifact import MAX_ARTIFACT_BYTES
 from services.bus import EventBus
 from services.contract import Message
 from services.errors import InvalidArtifact, SilokitError
 from services.keyring import KeyRing
 from services.state import CALLED_OFF, LIVE, State
 from services.store import ObjectStore
-from services.trust import Trust
+from services.trust import CATALOG, MAX_CATALOG_BYTES, Trust
 
 OUTLIVING = ("run.done", "product.")
 """Kinds that are still taken after their run has ended here."""
 CONTROL = "run."
 """How the kinds begin that may speak of a run before its offer was read; they are small."""
+SAFE = (CONTROL, CATALOG)
+"""How the kinds begin that hold no data of anybody: they leave although their run was called off meanwhile."""
+MAX_CONTROL_BYTES = 2 << 20
 _NAME = r"([a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)"
 MANIFEST_KEY = re.compile(rf"{_NAME}/{_NAME}/{_NAME}/([0-9a-f]{{64}})\.manifest")
 """A manifest's name in the store: federation, sender, run, digest."""
@@ -47,10 +51,17 @@ class Door:
     trust: Trust
 
 
-def is_over(state: State, header: Header) -> bool:
-    """Whether the artifact's run has ended here, and the artifact with it."""
-    phase = _phase(state, header.run)
-    return phase is not None and phase not in LIVE and not header.kind.startswith(OUTLIVING)
+def is_over(state: State, run: str, kind: str) -> bool:
+    """Whether the run has ended here, and with it what is of this kind."""
+    phase = _phase(state, run)
+    return phase is not None and phase not in LIVE and not kind.startswith(OUTLIVING)
+
+
+def longest(kind: str) -> int:
+    """How many bytes the body of an artifact of this kind may have."""
+    if kind.startswith(CONTROL):
+        return MAX_CONTROL_BYTES
+    return chunks.body_length(MAX_CATALOG_BYTES) if kind == CATALOG else MAX_ARTIFACT_BYTES
 
 
 def called_off(state: State, run: str) -> bool:

@@ -21,9 +21,9 @@ from typing import Literal
 
 import structlog
 
-from services.artifact import MAX_ARTIFACT_BYTES, MAX_MANIFEST_BYTES, Header, digest
+from services.artifact import MAX_MANIFEST_BYTES, POOL, Header, digest
 from services.chain import AUDIT, Chain
-from services.courier.door import CONTROL, MANIFEST_KEY, OUTLIVING, Door, Equivocation, is_over
+from services.courier.door import CONTROL, MANIFEST_KEY, OUTLIVING, Door, Equivocation, is_over, longest
 from services.errors import InvalidArtifact, SilokitError, StoreError, TrustError
 from services.files import TEMPORARY, private_folder
 from services.keys import SealingKey
@@ -31,7 +31,6 @@ from services.seal import Manifest, open_sealed, verify
 from services.state import State, now_text
 from services.store import ObjectAbsent, ObjectTooLarge
 
-MAX_CONTROL_BYTES = 2 << 20
 _TRIES = 5  # until an object that cannot be had waits for the next listing
 _WAITING = 1000  # of a sender's names that wait to be judged; the next listing finds the others
 _BATCH = 100  # arrivals judged in one go, the newest first: a flood of litter delays little else
@@ -81,12 +80,16 @@ class Incoming:
         return len(notices)
 
     def reconcile(self) -> None:
-        """List the federation's manifests, so that a lost notice changes nothing.
+        """List the federation's manifests, so that a lost notice changes nothing; generators are no arrivals.
 
         Raises:
             StoreError: the store does not answer.
         """
-        listed = {key for key in self._door.store.list(f"{self._door.federation}/") if key.endswith(".manifest")}
+        listed = {
+            key
+            for key in self._door.store.list(f"{self._door.federation}/")
+            if key.endswith(".manifest") and f"/{POOL}/" not in key
+        }
         known = {row["object"]: row["outcome"] for row in self._state.rows("SELECT object, outcome FROM arrivals")}
         with self._state.transaction():
             for key in sorted(listed - known.keys()):
@@ -119,6 +122,8 @@ class Incoming:
         except TrustError:
             return  # nobody can be judged by stale trust: the next listing finds it again
         match = MANIFEST_KEY.fullmatch(key)
+        if match and match[3] == POOL:
+            return  # what is in the pool is told by the signed catalog, and pulled by people
         if not match or match[1] != self._door.federation or match[2] not in members:
             self._dropped += 1
             if self._dropped.bit_count() == 1:  # at every doubling: who litters must not fill the log either
@@ -214,7 +219,7 @@ class Incoming:
         """Fetch and open what is for us; record its place in the chain whatever becomes of it."""
         header = manifest.header
         keys = self._keys_for(header)
-        if not keys or is_over(self._state, header):
+        if not keys or is_over(self._state, header.run, header.kind):
             self._record(manifest, None, "skipped")
             return "skipped"
         body = self._state.folder / f"{secrets.token_hex(16)}.incoming"
@@ -244,12 +249,11 @@ class Incoming:
                 f"which is not now: it is {now:%Y-%m-%d %H:%M} here, unless a clock is wrong"
             )
         run = self._state.row("SELECT spec FROM runs WHERE run=?", header.run)
-        control = header.kind.startswith(CONTROL)
-        if run is None and not control:
+        if run is None and not header.kind.startswith(CONTROL):
             raise InvalidArtifact("the artifact is of a run that was never offered here")
         if run and header.schema_hash != digest(run["spec"].encode()):
             raise InvalidArtifact("the artifact was made for another run specification")
-        if manifest.body_length > (MAX_CONTROL_BYTES if control else MAX_ARTIFACT_BYTES):
+        if manifest.body_length > longest(header.kind):
             raise InvalidArtifact(f"the body is too long: {manifest.body_length} bytes of {header.kind}")
 
     def _keys_for(self, header: Header) -> list[SealingKey]:

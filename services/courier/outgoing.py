@@ -10,27 +10,32 @@ leaves, so that the chain stays whole: it holds no data, and without the body th
 
 from __future__ import annotations
 
+import io
 import secrets
 import threading
 from collections.abc import Callable, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import structlog
 
-from services.artifact import MAX_MANIFEST_BYTES, Header, digest
+from services.artifact import MAX_MANIFEST_BYTES, POOL, Header, Spend, digest
 from services.bus import BusError, Notice
 from services.chain import AUDIT, Chain
 from services.contract import Message
-from services.courier.door import CONTROL, MANIFEST_KEY, Door, Guard, RunOver, called_off, is_over
+from services.courier.door import CONTROL, MANIFEST_KEY, SAFE, Door, Guard, RunOver, called_off, is_over
 from services.errors import InvalidArtifact, PolicyRefusal, StateError
-from services.files import private_folder
+from services.files import private_folder, write_atomic
 from services.keys import SealTo, VerifyKey
+from services.ledger import LEDGER, Ledger
 from services.seal import read_manifest, seal, verify
 from services.state import State, now_text
 from services.store import ObjectAbsent, ObjectTooLarge
 
+FOR_GOOD = timedelta(days=3650)
+KEPT = Path("pool", "own")
+"""Where a party keeps what it published, in its private folder, by the digest of the manifest."""
 _log = structlog.get_logger()
 
 
@@ -51,7 +56,9 @@ class Outgoing:
         self._clock = clock
         self._sending = threading.Lock()
         self._audit = Chain(state, AUDIT)
+        self._ledger = Ledger(state)
         self._outbox = private_folder(state.folder / "outbox")
+        self._kept = state.folder / KEPT
         self._me = door.ring.name
         self._remove_orphans()
 
@@ -65,6 +72,7 @@ class Outgoing:
         expires: datetime,
         seconds: float = 0.0,
         schema_hash: str | None = None,
+        under: str | None = None,
     ) -> None:
         """Seal a step's message into the outbox; does nothing when the step was finished before.
 
@@ -76,22 +84,24 @@ class Outgoing:
             expires: the end of the artifact's life.
             seconds: how long the step took to compute.
             schema_hash: the hash of the run specification.
+            under: the name in the run's place that the artifact is signed for and lies under, where that is not the
+                run: `POOL`, whose artifacts are called off with no run once they are sealed.
 
         Raises:
-            PolicyRefusal: the guard forbids it; nothing was sealed.
+            PolicyRefusal: the guard forbids it, or the ledger has no reservation for it; nothing leaves.
             RunOver: the run ended here meanwhile; nothing leaves.
         """
         with self._sending:
             if self._state.finished(run, step):
                 return
-            now = self._clock()
+            now, place = self._clock(), under or run
             policy = self._allowed(run, message, sorted(recipients), now)
             last = self._state.row(
-                "SELECT sequence, digest FROM outbox WHERE run=? ORDER BY sequence DESC LIMIT 1", run
+                "SELECT sequence, digest FROM outbox WHERE run=? ORDER BY sequence DESC LIMIT 1", place
             )
             header = Header(
                 federation=self._door.federation,
-                run=run,
+                run=place,
                 sender=self._me,
                 kind=message.kind,
                 sequence=last["sequence"] + 1 if last else 1,
@@ -100,18 +110,22 @@ class Outgoing:
                 expires=expires,
                 recipients=tuple(sorted(key.key_id for key in recipients.values())),
                 schema_hash=schema_hash,
-                heads={AUDIT: self._audit.head},
+                heads={AUDIT: self._audit.head, LEDGER: Chain(self._state, LEDGER).head},
                 release=message.release,
             )
             body = self._outbox / f"{secrets.token_hex(16)}.body"
             manifest = seal(message.payload, header, list(recipients.values()), self._door.ring.signing, body)
-            size = body.stat().st_size
+            size, spend = body.stat().st_size, message.release if isinstance(message.release, Spend) else None
             try:
+                if under == POOL and spend:
+                    self._keep(message.payload, digest(manifest))
                 with self._state.transaction():
-                    self._check_goes_on(header)
+                    self._check_goes_on(run, message.kind)
+                    if spend:
+                        self._ledger.commit(run, step, spend.mechanism, spend.delta, digest(manifest), now)
                     self._state.write(
                         "INSERT INTO outbox VALUES (?,?,?,?,?,?,?,?,?,NULL)",
-                        *(run, header.sequence, digest(manifest), message.kind, " ".join(sorted(recipients))),
+                        *(place, header.sequence, digest(manifest), message.kind, " ".join(sorted(recipients))),
                         *(body.name, size, manifest, now_text(now)),
                     )
                     self._state.finish(run, step, now, seconds)
@@ -124,9 +138,32 @@ class Outgoing:
                 raise
         _log.info("sealed", run=run, kind=message.kind, to=sorted(recipients), bytes=size)
 
-    def _check_goes_on(self, header: Header) -> None:
-        if not header.kind.startswith(CONTROL) and is_over(self._state, header):
-            raise RunOver(f"run {header.run} ended before its {header.kind} could leave")
+    def publish(
+        self, run: str, step: str, message: Message, recipients: Mapping[str, SealTo], *, seconds: float,
+        schema_hash: str,
+    ) -> None:  # fmt: skip
+        """As `send`, for the pool: for good, and the plaintext is kept, so that late members can be given it too."""
+        self.send(
+            run, step, message, recipients,
+            expires=self._clock() + FOR_GOOD, seconds=seconds, schema_hash=schema_hash, under=POOL,
+        )  # fmt: skip
+
+    def everybody(self) -> dict[str, SealTo]:
+        """Every other member's long-lived encryption key.
+
+        Raises:
+            TrustError: the trust is stale.
+        """
+        members = self._door.trust.roster.members
+        return {name: member.seal for name, member in members.items() if name != self._me}
+
+    def _keep(self, payload: Path | bytes, name: str) -> None:
+        with payload.open("rb") if isinstance(payload, Path) else io.BytesIO(payload) as content:
+            write_atomic(private_folder(self._kept) / name, content.read())
+
+    def _check_goes_on(self, run: str, kind: str) -> None:
+        if not kind.startswith(CONTROL) and is_over(self._state, run, kind):
+            raise RunOver(f"run {run} ended before its {kind} could leave")
 
     def _allowed(self, run: str, message: Message, to: list[str], now: datetime) -> str:
         try:
@@ -165,7 +202,7 @@ class Outgoing:
     def _put_body(self, row: Any, folder: str, body: Path) -> bool:
         """Put an artifact's body, unless the run was called off before; returns whether it is in the store."""
         key = f"{folder}/{read_manifest(row['manifest']).body_sha256}.body"
-        if called_off(self._state, row["run"]) and not row["kind"].startswith(CONTROL):
+        if called_off(self._state, row["run"]) and not row["kind"].startswith(SAFE):
             return self._door.store.stat(key) is not None
         self._door.store.put(key, body)
         return True
@@ -213,6 +250,14 @@ class Outgoing:
         """
         return self._door.store.delete(f"{self._door.federation}/{self._me}/{run}/")
 
+    def delete(self, run: str, name: str) -> None:
+        """Delete one object that this party published for a run; fine when it is gone already.
+
+        Raises:
+            StoreError: the store does not answer.
+        """
+        self._door.store.delete(f"{self._door.federation}/{self._me}/{run}/{name}")
+
     def owes(self, run: str) -> bool:
         """Whether something that derives from data was sealed for a run and has not been sent yet."""
         rows = self._state.rows("SELECT kind FROM outbox WHERE run=? AND sent IS NULL", run)
@@ -220,8 +265,9 @@ class Outgoing:
 
     def _remove_orphans(self) -> None:
         wanted = {row["body"] for row in self._state.rows("SELECT body FROM outbox WHERE sent IS NULL")}
-        for path in self._outbox.iterdir():
-            if path.name not in wanted:
+        published = {row["digest"] for row in self._state.rows("SELECT digest FROM outbox WHERE run=?", POOL)}
+        for path in [*self._outbox.iterdir(), *self._kept.glob("*")]:
+            if path.name not in wanted | published:
                 path.unlink(missing_ok=True)
 
 

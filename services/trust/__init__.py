@@ -32,6 +32,9 @@ ROSTER = "roster.json"
 FOLDER = "trust"
 """The repository's folder in the store, beside the members' own."""
 MAX_ROSTER_BYTES = 4 << 20
+CATALOG = "product.catalog"
+"""The kind of message by which a silo hands its signed catalog of published generators to the coordinator."""
+MAX_CATALOG_BYTES = 4_000_000
 RESERVED_NAMES = frozenset({FOLDER, "root", "targets", "snapshot", "timestamp"})
 """What no party may be called: the repository's folder, and the roles beside which its delegations stand."""
 SKEW = timedelta(minutes=10)
@@ -69,6 +72,7 @@ class Belief(_Part):
         expires: when the keyholders must have signed anew.
         root_expires: when they must have signed a new root.
         fresh_until: when the coordinator's word on what is newest runs out.
+        catalogs: which version of each member's catalog of published generators is newest.
     """
 
     roster: Roster
@@ -76,6 +80,7 @@ class Belief(_Part):
     expires: AwareDatetime
     root_expires: AwareDatetime
     fresh_until: AwareDatetime
+    catalogs: dict[Name, int] = Field(default={})
 
 
 class Trust(Protocol):

@@ -8,68 +8,29 @@ believed, so that a party starts without the store and knows how stale its trust
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import cast
 
 import structlog
 from pydantic import ValidationError
-from tuf.api.exceptions import DownloadError, DownloadHTTPError, ExpiredMetadataError, RepositoryError
-from tuf.api.metadata import Targets
+from tuf.api.exceptions import DownloadError, ExpiredMetadataError, RepositoryError
 from tuf.api.serialization import DeserializationError
-from tuf.ngclient import FetcherInterface, Updater, UpdaterConfig
 
 from services.artifact import canonical_json, parse_json
 from services.errors import BadSignature, InvalidArtifact, SilokitError, StoreError, TrustError
 from services.files import TEMPORARY, private_folder, write_atomic
 from services.keys import PublicIdentity, VerifyKey
 from services.store import ObjectAbsent, ObjectStore, ObjectTooLarge
-from services.trust import FOLDER, MAX_ROSTER_BYTES, ROSTER, SKEW, Belief, Found, Roster
+from services.trust import MAX_ROSTER_BYTES, ROSTER, SKEW, Belief, Found, Roster
+from services.trust.catalog import Catalog
 from services.trust.root import pinned
+from services.trust.updater import LIMIT, RosterUpdater, StoreFetcher
 
 BELIEVED = "believed.json"
-_LIMIT = UpdaterConfig().targets_max_length  # the longest of all metadata; each role's own limit holds besides
 _log = structlog.get_logger()
 News = Callable[[Belief | None, Belief], None]
-
-
-class StoreFetcher(FetcherInterface):
-    """Lets python-tuf read the repository's folder in an object store."""
-
-    def __init__(self, store: ObjectStore, federation: str) -> None:
-        self._store = store
-        self._prefix = f"{federation}/{FOLDER}"
-
-    def _fetch(self, url: str) -> Iterator[bytes]:
-        try:
-            return iter([self._store.read(f"{self._prefix}/{url.lstrip('/')}", _LIMIT)])
-        except ObjectAbsent as error:
-            raise DownloadHTTPError(error.what, 404) from error
-        except ObjectTooLarge as error:
-            raise DownloadError(error.what) from error
-
-
-class _Updater(Updater):
-    """An updater that goes by the party's clock, which may be a little off."""
-
-    def __init__(self, folder: Path, root: bytes, fetcher: StoreFetcher, now: datetime) -> None:
-        super().__init__(
-            metadata_dir=str(folder / "metadata"), metadata_base_url="/", target_dir=str(folder / "targets"),
-            target_base_url="/targets/", fetcher=fetcher, bootstrap=root,
-        )  # fmt: skip
-        self._trusted_set.reference_time = now - SKEW
-
-    @property
-    def ends(self) -> dict[str, datetime]:
-        """When each top-level role's metadata expires."""
-        roles = {role: self._trusted_set[role] for role in ("root", "timestamp", "snapshot", "targets")}
-        return {role: signed.expires.replace(tzinfo=UTC) for role, signed in roles.items()}
-
-    @property
-    def version(self) -> int:
-        """The version of the targets."""
-        return int(cast(Targets, self._trusted_set[Targets.type]).version)
 
 
 class TufTrust:
@@ -187,7 +148,7 @@ class TufTrust:
         with self._looking:
             began = self._clock()
             try:
-                updater = _Updater(self.folder, self._root, StoreFetcher(self._store, self._federation), began)
+                updater = self._updater()
                 updater.refresh()
                 roster = _parse(self._read(updater, ROSTER, MAX_ROSTER_BYTES))
             except DownloadError as error:
@@ -199,7 +160,7 @@ class TufTrust:
             ends, version = updater.ends, updater.version
             believed = Belief(
                 roster=roster, version=version, expires=ends["targets"], root_expires=ends["root"],
-                fresh_until=min(ends.values()),
+                fresh_until=min(ends.values()), catalogs=updater.catalog_versions,
             )  # fmt: skip
             before, self._belief = self._belief, believed
             self._looked, self._trouble = began, ""
@@ -207,6 +168,23 @@ class TufTrust:
                 write_atomic(self.folder / BELIEVED, canonical_json(believed.model_dump(mode="json")))
             self._news(before, believed)
         return believed
+
+    def catalog(self) -> Catalog:
+        """What every member lists today, all of one moment.
+
+        Raises:
+            TrustError, StoreError: as `look`.
+        """
+        self.look()
+        with self._looking:
+            try:
+                updater = self._updater()
+                updater.refresh()
+                return updater.catalog()
+            except DownloadError as error:
+                raise _not_had(error) from error
+            except (RepositoryError, DeserializationError) as error:
+                raise _refused(error) from error
 
     def target(self, name: str, limit: int) -> bytes | None:
         """A published target's bytes by its name, for example `north/generator.json`; None when there is none.
@@ -216,15 +194,18 @@ class TufTrust:
         """
         with self._looking:
             try:
-                updater = _Updater(self.folder, self._root, StoreFetcher(self._store, self._federation), self._clock())
-                return self._read(updater, name, limit)
+                return self._read(self._updater(), name, limit)
             except DownloadError as error:
                 raise _not_had(error) from error
             except (RepositoryError, DeserializationError) as error:
                 raise _refused(error) from error
 
+    def _updater(self) -> RosterUpdater:
+        fetcher = StoreFetcher(self._store, self._federation)
+        return RosterUpdater(self.folder, self._root, fetcher, self._clock())
+
     @staticmethod
-    def _read(updater: _Updater, name: str, limit: int) -> bytes | None:
+    def _read(updater: RosterUpdater, name: str, limit: int) -> bytes | None:
         found = updater.get_targetinfo(name)
         if found is None:
             return None
@@ -245,7 +226,7 @@ def _parse(data: bytes | None) -> Roster:
 
 def _remembered(folder: Path) -> Belief | None:
     try:
-        return Belief.model_validate(parse_json((folder / BELIEVED).read_bytes(), _LIMIT))
+        return Belief.model_validate(parse_json((folder / BELIEVED).read_bytes(), LIMIT))
     except FileNotFoundError:
         return None
     except (InvalidArtifact, ValidationError) as error:

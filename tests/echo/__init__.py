@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from protocols.spec import RunSpec
 
+RELEASES = {"echo.greeting": "unprotected"}
 UNPROTECTED = {"echo.greeting": "a greeting without privacy claim"}
 
 
 def check_spec(spec: RunSpec) -> None:
     """Any specification will do."""
+
+
+def spends(_: RunSpec) -> None:
+    """Nothing is released under differential privacy."""

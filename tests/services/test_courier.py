@@ -14,9 +14,9 @@ from services.bus import BusError, Notice
 from services.contract import Message
 from services.errors import PolicyRefusal, StateError
 from services.keys import Identity
+from services.mechanism import Gaussian, Mechanism
 from services.seal import read_manifest, seal
 from services.state import State
-from services.trust import sealing_keys
 from tests.world import FEDERATION, HUB, World
 
 
@@ -187,12 +187,14 @@ def test_a_flood_behind_a_small_manifest_is_cut_off(world: World, run: str) -> N
     assert "larger than" in world.quarantined(HUB)[0]
 
 
-def test_a_spend_is_refused_until_there_is_a_ledger(world: World, run: str) -> None:
+def test_a_spend_that_the_ledger_has_not_reserved_does_not_leave(world: World, run: str) -> None:
     north = world.parts["north"]
-    message = Message("echo.greeting", b"x", Spend(mechanism={"kind": "gaussian"}, delta=1e-6))
-    with pytest.raises(PolicyRefusal, match="ledger"):
-        north.courier.send(run, "spend", message, sealing_keys(north.trust, (HUB,)), expires=world.now)
+    mechanism = Mechanism(event=Gaussian(noise_multiplier=3)).model_dump(mode="json")
+    message = Message("pool.generator", b"x", Spend(mechanism=mechanism, delta=1e-6))
+    with pytest.raises(PolicyRefusal, match="reserv"):
+        north.courier.publish(run, "spend", message, north.courier.everybody(), seconds=0, schema_hash="0" * 64)
     assert not north.state.finished(run, "spend")
+    assert not north.state.rows("SELECT 1 FROM outbox WHERE run='pool'")
 
 
 def test_a_state_that_is_behind_what_it_published_is_refused(world: World, run: str) -> None:

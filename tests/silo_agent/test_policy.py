@@ -35,13 +35,14 @@ def test_a_sentence_that_differs_by_a_word_is_no_agreement() -> None:
 
 @pytest.mark.parametrize("release", [NoData(), Derived(digests=("0" * 64,))])
 def test_private_codes_under_a_harmless_label_do_not_leave(release: Release) -> None:
-    with pytest.raises(PolicyRefusal, match="derives from private rows"):
+    with pytest.raises(PolicyRefusal, match="is declared as 'unprotected'"):
         ALLOWED.check_message(Message(LATENTS, b"", release), ("hub",))
 
 
-def test_no_budget_can_be_spent_where_no_ledger_is_kept() -> None:
-    with pytest.raises(PolicyRefusal, match="no ledger"):
-        ALLOWED.check_message(Message("x", b"", Spend(mechanism={}, delta=1e-6)), ("hub",))
+@pytest.mark.parametrize("release", [NoData(), TRUE_WORDS, Spend(mechanism={}, delta=1e-6)])
+def test_a_kind_that_no_protocol_declares_does_not_leave_whatever_it_says(release: Release) -> None:
+    with pytest.raises(PolicyRefusal, match="declared nowhere"):
+        ALLOWED.check_message(Message("x", b"", release), ("hub",))
 
 
 def test_synthetic_columns_go_only_to_whom_the_policy_names() -> None:

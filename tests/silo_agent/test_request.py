@@ -14,7 +14,7 @@ import protocols
 from services import board
 from silo_agent.request import request
 from tests import tables
-from tests.world import World, permissive
+from tests.world import DATASET, World, permissive
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def run(world: World) -> str:
 def shown(world: World, run: str, *, as_json: bool) -> str:
     console = Console(record=True, width=300)
     state = world.parts["north"].state
-    board.show(console, state, run, as_json=as_json, wait=False, more=lambda one: request(one, "north"))
+    board.show(console, state, run, as_json=as_json, wait=False, more=lambda one: request(one, "north", DATASET))
     return console.export_text()
 
 
@@ -64,3 +64,15 @@ def test_a_run_of_an_unknown_protocol_is_shown_all_the_same(
 ) -> None:
     monkeypatch.setattr(protocols, "_PACKAGES", {})
     assert "no protocol" in shown(world, run, as_json=False)
+
+
+def test_the_approver_of_a_run_that_spends_reads_how_much(tmp_path: Path) -> None:
+    world = World(tmp_path, protocol="sgde", tables=tables.write_shared(tmp_path))
+    world.policies["north"] = permissive("sgde", approval="manual")
+    run = world.hub.submit(tables.shared_spec())
+    world.settle()
+    facts: dict[str, Any] = json.loads(shown(world, run, as_json=True))
+    world.close()
+    assert 1.4 < facts["spends"].pop("epsilon") <= 1.5
+    assert facts["spends"] == {"data set": DATASET, "delta": 1e-5, "unit": "person"}
+    assert list(facts["columns"])[:2] == ["person", "age"]

@@ -1,0 +1,154 @@
+"""A pool of private generators as twenty hospitals would make it, on one machine: every step is a public command line.
+
+Twenty silos with patients of their own (SUPPORT2) and a coordinator, as separate processes over a folder and an SQLite
+file. Only the last step could not happen in the field: comparing with a model of everybody's real patients.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import yaml
+from rich.table import Table
+
+from deploy.demo import support2
+from deploy.demo.models import Scores, score
+from deploy.demo.stage import CACHE, COORDINATOR, Stage, console, heading
+from deploy.demo.watch import wait_until_ready, watch
+from protocols.spec import RunSpec, parse_spec
+from services.errors import SilokitError
+
+HERE = Path(__file__).parent
+ROOT = Path("demo-sgde")
+SILOS = tuple(f"hospital-{number:02}" for number in range(1, 21))
+HELD_OUT = 0.2
+PER_CLASS = 2000  # synthetic patients of each outcome
+
+
+def main() -> None:
+    """Run the demo; ends with an exit code of 0 only when everything it promises is there."""
+    parser = argparse.ArgumentParser(prog="make demo-sgde", description=__doc__)
+    parser.add_argument("--data", type=Path, help="a copy of support2.csv, where it cannot be fetched")
+    arguments = parser.parse_args()
+    started = time.monotonic()
+    try:
+        stage = Stage(ROOT, "support2")
+        spec = prepare(arguments.data)
+        enrol(stage)
+        run_once(stage)
+        measure(spec)
+    except SilokitError as error:
+        console.print(f"[bold red]{error}[/]")
+        sys.exit(error.exit_code)
+    console.print(f"\nThe demo took {time.monotonic() - started:.0f} s.")
+
+
+def prepare(data: Path | None) -> RunSpec:
+    """Write a table per hospital, the patients that none of them has, and the run specification."""
+    heading("Twenty hospitals hold the same columns of different patients")
+    written = yaml.safe_load((HERE / "sgde.yaml").read_text()) | {"silos": {silo: {} for silo in SILOS}}
+    (ROOT / "run.yaml").write_text(yaml.safe_dump(written, sort_keys=False, allow_unicode=True))
+    spec = parse_spec(written)
+    patients = support2.tidied(data or support2.fetch(CACHE), spec.every_column)
+    order = np.random.default_rng(0).permutation(len(patients))
+    held_out, others = np.split(order, [round(len(order) * HELD_OUT)])
+    (ROOT / "tables").mkdir()
+    patients.iloc[held_out].to_csv(ROOT / "holdout.csv", index=False)
+    for silo, rows in zip(SILOS, np.array_split(others, len(SILOS)), strict=True):
+        patients.iloc[rows].to_csv(ROOT / "tables" / f"{silo}.csv", index=False)
+    console.print(f"  {len(SILOS)} tables of about {len(others) // len(SILOS)} patients, {len(spec.columns)} columns")
+    return spec
+
+
+def enrol(stage: Stage) -> None:
+    """Found the federation, and enrol twenty silos; the first is shown."""
+    heading("Keys are made at each party; people compare fingerprints (shown for the first)")
+    stage.found(ROOT / "store", ROOT / "bus.sqlite")
+    first, *others = SILOS
+    policy = HERE / "sgde-policy.yaml"
+    stage.admit(first, stage.request(first, ROOT / "tables" / f"{first}.csv", policy))
+    stage.enrol(first)
+    with ThreadPoolExecutor(4) as pool:
+        shown = pool.map(lambda s: stage.request(s, ROOT / "tables" / f"{s}.csv", policy, quiet=True), others)
+        for silo, fingerprint in zip(others, shown, strict=True):
+            stage.admit(silo, fingerprint, quiet=True)
+        list(pool.map(lambda silo: stage.enrol(silo, quiet=True), others))
+    console.print(f"  {len(others)} more hospitals did the same")
+
+
+def run_once(stage: Stage) -> None:
+    """Start every party, have every silo push a generator, and let one of them use the pool."""
+    heading("Twenty-one services start; the consortium submits a run")
+    first = SILOS[0]
+    services = {COORDINATOR: stage.start(COORDINATOR)}
+    try:
+        wait_until_ready(services)  # it publishes the roster that the silos look for
+        stage.command("silo-agent", "check", "--spec", ROOT / "run.yaml", config=first)
+        silos = {silo: stage.start(silo) for silo in SILOS}
+        services |= silos
+        wait_until_ready(silos)
+        run = stage.command("coordinator", "submit", ROOT / "run.yaml", config=COORDINATOR).strip()
+        watch(console, services, run)
+        heading(f"{first} looks at the pool, pulls it, and samples as many patients as it likes")
+        _wait_for_catalog(stage, first)
+        stage.command("silo-agent", "pool", "list", config=first)
+        stage.command("silo-agent", "pool", "pull", "--all", config=first)
+        out = ROOT / "synthetic.csv"
+        stage.command("silo-agent", "synthesize", "--per-class", PER_CLASS, "--out", out, config=first)
+        stage.command("silo-agent", "budget", config=first)
+    finally:
+        for service in services.values():
+            service.process.terminate()
+        for service in services.values():
+            service.stop()
+
+
+def _wait_for_catalog(stage: Stage, silo: str) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        stage.command("silo-agent", "pool", "refresh", config=silo, quiet=True)
+        listed = json.loads(stage.command("silo-agent", "pool", "list", "--json", config=silo, quiet=True))
+        if len(listed["generators"]) == len(SILOS):
+            return
+        time.sleep(0.5)
+    raise SilokitError("the catalog does not list every generator within a minute", fix="see the coordinator's log")
+
+
+def measure(spec: RunSpec) -> None:
+    """Compare models of local, synthetic and everybody's real patients on patients that no hospital had."""
+    heading("A model of synthetic patients, on patients that no hospital had")
+    label = str(spec.training["label"])
+    read = {"dtype": str, "keep_default_na": False}
+    held_out = pd.read_csv(ROOT / "holdout.csv", **read)
+    tables = [pd.read_csv(ROOT / "tables" / f"{silo}.csv", **read) for silo in SILOS]
+    synthetic = pd.read_csv(ROOT / "synthetic.csv", **read)
+    local = [score(table, held_out, spec.columns, label) for table in tables]
+    rows = {
+        "one hospital's own patients (mean of 20)": Scores(*np.mean(local, axis=0)),
+        "synthetic patients of the pool": score(synthetic, held_out, spec.columns, label),
+        "everybody's real patients (only a demo has them)": score(pd.concat(tables), held_out, spec.columns, label),
+    }
+    table = Table(title=f"Logistic regression of {label}, held-out patients", title_justify="left")
+    for name in ("trained on", "accuracy", "F1", "AUC"):
+        table.add_column(name, justify="left" if name == "trained on" else "right")
+    for name, scores in rows.items():
+        table.add_row(name, *(f"{100 * value:.1f}" for value in scores))
+    console.print(table)
+    training = spec.training
+    console.print(
+        f"Each generator is differentially private: ε = {training['epsilon']} at δ = {training['delta']:g}, per person "
+        "and hospital. Its signature proves who claims this, not that it is true."
+    )
+    if rows["synthetic patients of the pool"].auc <= rows["one hospital's own patients (mean of 20)"].auc:
+        console.print("[yellow]The pool does not beat a hospital's own patients here.[/]")
+
+
+if __name__ == "__main__":
+    main()

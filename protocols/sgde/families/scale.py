@@ -1,0 +1,108 @@
+"""A schema's columns as numbers, without a look at the data: unit intervals for quantities, places for categories."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from protocols.learning.codec import Quantity, as_labels, as_numbers, grid
+from protocols.learning.codes import Floats, Labels, on_grid
+from protocols.learning.schema import Category, Columns, Date, Integer, Text
+from protocols.sgde.parameters import SgdeParameters
+
+_SKEW = 100.0
+"""A skewed quantity's logarithm begins to bend at this part of its range."""
+
+
+@dataclass(frozen=True)
+class Scale:
+    """The public map between a quantity's values and [0, 1]."""
+
+    name: str
+    column: Quantity
+    skewed: bool
+
+    @property
+    def points(self) -> int | None:
+        """How many values the public grid has; None where there is no grid."""
+        step, low, high = grid(self.column)
+        return int(np.floor(high / step) - np.ceil(low / step)) + 1 if step else None
+
+    def units(self, table: pd.DataFrame) -> tuple[Floats, NDArray[np.bool_]]:
+        """Places [n] in [0, 1] of a canonical table's values, and which are missing; those lie in the middle."""
+        _, low, high = grid(self.column)
+        values, missing = as_numbers(table[self.name], self.column)
+        units = np.clip((np.where(missing, low, values) - low) / (high - low), 0, 1)
+        if self.skewed:
+            units = np.log1p(_SKEW * units) / np.log1p(_SKEW)
+        return np.where(missing, 0.5, units), missing
+
+    def values(self, units: Floats, missing: NDArray[np.bool_]) -> pd.Series:
+        """The canonical values [n] that lie at any finite places [n], on the grid and within the bounds."""
+        step, low, high = grid(self.column)
+        units = np.clip(units, 0, 1)
+        if self.skewed:
+            units = np.expm1(units * np.log1p(_SKEW)) / _SKEW
+        values = on_grid(low + units * (high - low), step, low, high)
+        series = pd.Series(np.where(missing, np.nan, values))
+        if isinstance(self.column, Integer):
+            return series.astype("Int64")
+        if isinstance(self.column, Date):
+            return pd.to_datetime(series, unit="D").astype("datetime64[s]")
+        return series
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A category as places among its labels; a missing one stands after them."""
+
+    name: str
+    column: Category
+
+    @property
+    def size(self) -> int:
+        """How many places there are."""
+        return len(self.column.categories) + self.column.missing
+
+    def places(self, table: pd.DataFrame) -> Labels:
+        """Places [n] of a canonical table's values."""
+        return as_labels(table[self.name], self.column)
+
+    def values(self, places: Labels) -> pd.Series:
+        """The canonical values [n] at places [n]."""
+        known = np.where(places < len(self.column.categories), places, -1)
+        return pd.Series(pd.Categorical.from_codes(known, dtype=pd.CategoricalDtype(list(self.column.categories))))
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A run's columns, taken apart: the label, the quantities and the categories, in the schema's order."""
+
+    label: Choice
+    scales: tuple[Scale, ...]
+    choices: tuple[Choice, ...]
+
+    @property
+    def classes(self) -> int:
+        """How many classes the label has."""
+        return self.label.size
+
+
+def layout(columns: Columns, parameters: SgdeParameters) -> Layout:
+    """Take a checked schema apart."""
+    label = columns[parameters.label]
+    assert isinstance(label, Category)  # noqa: S101 - SgdeParameters.check has seen to it
+    scales = [
+        Scale(name, column, name in parameters.skewed)
+        for name, column in columns.items()
+        if not isinstance(column, Category | Text)
+    ]
+    choices = [
+        Choice(name, column)
+        for name, column in columns.items()
+        if isinstance(column, Category) and name != parameters.label
+    ]
+    return Layout(Choice(parameters.label, label), tuple(scales), tuple(choices))
