@@ -62,13 +62,17 @@ format: $(INSTALLED) ## Format the code
 audit: $(INSTALLED) ## Attack every private path, and print what it proves beside what is claimed
 	$(BIN)/python -m tests.audit
 
-bench: $(INSTALLED) bench-step ## Measure sealing, the store, the coordinator and private steps (needs `make servers`)
+bench: $(INSTALLED) bench-step ## Measure sealing, store, coordinator, pool and private steps (needs `make servers`)
 	$(BIN)/python -m tests.benchmarks.bench_seal
 	$(BIN)/python -m tests.benchmarks.bench_store
 	$(BIN)/python -m tests.benchmarks.bench_coordinator
+	$(BIN)/python -m tests.benchmarks.bench_pool
 
 bench-step: $(INSTALLED) ## Measure private training steps beside plain ones and those of Opacus
 	$(BIN)/python -m tests.benchmarks.bench_step
+
+bench-sgde: $(INSTALLED) ## Measure a pool of private generators (DATA=folder of the tables; without it Breast Cancer alone)
+	$(BIN)/python -m tests.benchmarks.bench_sgde $(if $(DATA),--data $(DATA))
 
 clean: ## Remove everything that was made here
 	rm -rf .venv demo demo-sgde .cache build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -14,7 +14,7 @@ from services.errors import InvalidArtifact
 from services.state import State
 from services.wiring import Assembly
 from silo_agent.pool import Pool
-from silo_agent.pool_board import entries_table, entry_facts, entry_table, totals_table
+from silo_agent.pool_board import entries_text, entry_facts, entry_table, totals_text
 from silo_agent.pool_index import Entry, PoolIndex, UnknownGenerator, own_copy
 from silo_agent.settings import CONFIG_FILE, ConfigOption, SiloConfig, load, load_policy
 from silo_agent.shelf import Shelf
@@ -55,7 +55,8 @@ def list_command(config: ConfigOption = _DEFAULT, as_json: JsonOption = False) -
             "generators": [entry_facts(one) for one in entries], "totals": [vars(one) for one in totals],
         })  # fmt: skip
         return
-    console.print(entries_table(entries), "", totals_table(totals))
+    colour = console.is_terminal
+    typer.echo(f"{entries_text(entries, colour=colour)}\n\n{totals_text(totals, colour=colour)}\n")
     say(f"As of {summary['at'][:19]} UTC; `pool refresh` reads it anew. Who signed a claim says it, and no more.")
     _tell_faults(summary["faults"])
 

@@ -52,18 +52,21 @@ def main() -> None:
 
 def prepare(data: Path | None) -> RunSpec:
     """Write a table per hospital, the patients that none of them has, and the run specification."""
-    heading("Twenty hospitals hold the same columns of different patients")
+    heading("Twenty hospitals hold the same columns of different patients; each treats one kind of disease")
     written = yaml.safe_load((HERE / "sgde.yaml").read_text()) | {"silos": {silo: {} for silo in SILOS}}
     (ROOT / "run.yaml").write_text(yaml.safe_dump(written, sort_keys=False, allow_unicode=True))
     spec = parse_spec(written)
     patients = support2.tidied(data or support2.fetch(CACHE), spec.every_column)
     order = np.random.default_rng(0).permutation(len(patients))
     held_out, others = np.split(order, [round(len(order) * HELD_OUT)])
+    others = others[np.argsort(patients["dzclass"].to_numpy()[others], kind="stable")]
     (ROOT / "tables").mkdir()
     patients.iloc[held_out].to_csv(ROOT / "holdout.csv", index=False)
     for silo, rows in zip(SILOS, np.array_split(others, len(SILOS)), strict=True):
         patients.iloc[rows].to_csv(ROOT / "tables" / f"{silo}.csv", index=False)
-    console.print(f"  {len(SILOS)} tables of about {len(others) // len(SILOS)} patients, {len(spec.columns)} columns")
+    console.print(
+        f"  {len(SILOS)} tables of about {len(others) // len(SILOS)} patients, {len(spec.columns)} columns each"
+    )
     return spec
 
 

@@ -58,8 +58,8 @@ class SgdeParameters(BaseModel):
 
     label: str
     family: FamilyName
-    epsilon: float = Field(default=1.5, gt=0, le=10)
-    delta: float = Field(default=1e-5, gt=0, le=0.01)
+    epsilon: float = Field(default=1.5, ge=0.01, le=10)
+    delta: float = Field(default=1e-5, ge=1e-15, le=0.01)
     records: int = Field(ge=1, le=1_000_000_000)
     skewed: tuple[str, ...] = ()
     dimensions: int = Field(default=12, ge=1, le=64)

@@ -48,6 +48,11 @@ def groups(table: Floats, most: int, *, ordered: bool) -> Labels:
     return out
 
 
+def product(rows: Floats, columns: Floats) -> Floats:
+    """Shares [c, a, b] of rows [c, a] and columns [c, b] that are independent within the class."""
+    return np.asarray(rows[:, :, None] * columns[:, None, :])
+
+
 def shrunk(edge: Floats, rows: Floats, columns: Floats, noise: float) -> Floats:
     """Noisy counts [c, a, b] as shares, drawn to independence by as much as noise explains (James and Stein, 1961).
 
@@ -58,9 +63,10 @@ def shrunk(edge: Floats, rows: Floats, columns: Floats, noise: float) -> Floats:
         noise: the counts' deviation.
     """
     totals = np.maximum(edge.sum(axis=(1, 2), keepdims=True), 1.0)
-    independent = rows[:, :, None] * columns[:, None, :]
-    excess = edge / totals - independent
-    cells = edge.shape[1] * edge.shape[2]
+    independent = product(rows, columns)
+    possible = independent.max(axis=0) > 0
+    excess = (edge / totals - independent) * possible
+    cells = int(possible.sum())
     energy = (excess**2).sum(axis=(1, 2), keepdims=True)
     keep = np.maximum(0, 1 - cells * (noise / totals) ** 2 / np.maximum(energy, 1e-12))
     return np.asarray(np.maximum(independent + keep * excess, 0))

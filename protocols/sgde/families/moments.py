@@ -4,8 +4,8 @@ Quantities are seen on their public scale as z in [-1, 1]; neighbours in the sch
 `dimensions` blocks, and a record's blocks b are clipped to a public norm R. One Gaussian mechanism releases, for each
 class, how many records there are, the sum of b, and how often each category occurs; and over all classes the sums of
 b bᵀ and, where blocks hold several columns, of z. Rows of a class are drawn from a Gaussian with the class's mean and
-the covariance that all classes share; within a block the columns keep their own level, and move together. Categories are drawn
-from their shares in the class.
+the covariance that all classes share; within a block the columns keep their own level, and move together. Categories
+are drawn from their shares in the class.
 
 *Sensitivity.* A record of class y adds to the statistic one vector, of five parts whose squared norms are at most
 the shares s that `SHARES` comes to, which sum to 1:
@@ -171,7 +171,7 @@ class Moments:
 
     def shares(self, columns: Columns, parameters: SgdeParameters, pool: Sequence[Tensors]) -> Floats:
         """Of the noisy counts."""
-        counts = np.maximum(sum(tensors["count"].astype(np.float64) for tensors in pool), 1e-3)
+        counts = np.maximum(_summed(columns, parameters, pool)["count"], 1.0)
         return np.asarray(counts / counts.sum())
 
     def sample(
@@ -184,10 +184,10 @@ class Moments:
     ) -> pd.DataFrame:
         """Rows of the summed pool."""
         shape = _Shape.of(columns, parameters)
-        weights = shape.weights()
-        sums = {name: sum(t[name].astype(np.float64) for t in pool) / weights[name] for name in pool[0]}
+        weights, sums = shape.weights(), _summed(columns, parameters, pool)
         spread = _multiplier(parameters) * math.sqrt(len(pool))
-        totals = np.maximum(sums["count"], 1 + spread / weights["count"])  # a count below its noise divides nothing
+        # what lies below its noise divides nothing
+        sums["count"] = np.maximum(sums["count"], 1 + spread / weights["count"])
         labels = np.repeat(
             np.arange(shape.layout.classes), [counts.get(c, 0) for c in shape.layout.label.column.categories]
         )
@@ -197,12 +197,18 @@ class Moments:
             values[choice.name] = choice.values(places)
         if shape.blocks:
             noise = {name: spread / weight for name, weight in weights.items()}
-            z = _quantities(sums, totals, noise, shape, labels, rng)
+            z = _quantities(sums, noise, shape, labels, rng)
             gaps = dict(zip(shape.flags, chosen[len(shape.layout.choices) :], strict=True))
             for i, scale in enumerate(shape.layout.scales):
                 missing = gaps[i] == 1 if i in gaps else np.zeros(len(labels), bool)
                 values[scale.name] = scale.values((z[:, i] + 1) / 2, missing)
         return pd.DataFrame({name: values[name] for name in columns})
+
+
+def _summed(columns: Columns, parameters: SgdeParameters, pool: Sequence[Tensors]) -> dict[str, Floats]:
+    """The pool's noisy sums, weights taken off."""
+    weights = _Shape.of(columns, parameters).weights()
+    return {name: np.sum([t[name].astype(np.float64) for t in pool], axis=0) / w for name, w in weights.items()}
 
 
 def _categories(sums: Mapping[str, Floats], shape: _Shape, labels: Labels, rng: np.random.Generator) -> list[Labels]:
@@ -217,14 +223,14 @@ def _categories(sums: Mapping[str, Floats], shape: _Shape, labels: Labels, rng: 
 
 def _quantities(
     sums: Mapping[str, Floats],
-    totals: Floats,
     noise: Mapping[str, float],
     shape: _Shape,
     labels: Labels,
     rng: np.random.Generator,
 ) -> Floats:
-    """Z [n, d]: a class's Gaussian over the blocks, and each column's own level and spread around its block."""
-    n, d = totals.sum(), len(shape.layout.scales)
+    """Places z [n, d], of any size: a class's Gaussian over the blocks, and each column's own level."""
+    totals, d = sums["count"], len(shape.layout.scales)
+    n = totals.sum()
     means = sums["sums"] / totals[:, None]
     means *= np.minimum(1, shape.radius / np.maximum(np.linalg.norm(means, axis=1, keepdims=True), 1e-12))
     covariance, spread = _covariance(sums["squares"] / n, means, totals / n, noise["squares"] / n, shape)

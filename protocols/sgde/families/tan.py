@@ -4,7 +4,8 @@ All of it is Gaussian sums, each chosen after seeing those before, so the compos
 1. for every column, counts of (class, place) on a public grid; quantities have places of even width on their scale.
    From these each column's places are merged to groups of about equal mass, at most 8 and at most 4.
 2. for every pair of columns, counts of (class, group of 4, group of 4). A pair's score is what is left of χ² against
-   independence within the class when the noise's part is taken off; the maximum spanning tree of the scores is taken.
+   independence within the class, as the first step's counts have it, with the noise's part taken off; the maximum
+   spanning tree of the scores is taken.
 3. for every edge of the tree, counts of (class, group of 8, group of 8).
 Where a silo's public number of rows promises nothing from pairs, all is spent on the first step: naive Bayes.
 
@@ -32,7 +33,7 @@ from protocols.learning.noise import Noise
 from protocols.learning.schema import Columns
 from protocols.learning.tensors import TensorSpec
 from protocols.sgde.families.contract import Tensors, affordable
-from protocols.sgde.families.counts import groups, margins, rake, shrunk
+from protocols.sgde.families.counts import groups, margins, product, rake, shrunk
 from protocols.sgde.families.scale import Choice, Layout, Scale, layout
 from protocols.sgde.parameters import SgdeParameters
 from services.contract import ProgressCallback
@@ -67,14 +68,14 @@ class _Grid:
     @classmethod
     def of(cls, columns: Columns, parameters: SgdeParameters) -> _Grid:
         parts = layout(columns, parameters)
-        every = (*parts.scales, *parts.choices)
+        every: tuple[Scale | Choice, ...] = (*parts.scales, *parts.choices)
         cap = round(min(_MOST_PLACES, max(4, 1.5 * math.sqrt(parameters.records))))
         sizes = [_places(column, cap) for column in every]
         event = affordable(_steps, parameters)
         assert isinstance(event, Composed)  # noqa: S101 - what _steps makes
         multipliers = tuple(one.noise_multiplier for one in event.of if isinstance(one, Gaussian))
-        # what an edge's table costs in noise, against the rows of a class that it is spread over
-        if len(every) < 3 or parameters.records < 40 * multipliers[2] * math.sqrt(len(every) - 1):
+        # below about so many rows, trees of noisy tables predicted labels no better than naive Bayes (Adult, ε = 1.5)
+        if len(every) < 3 or parameters.records < 100 * multipliers[2] * math.sqrt(len(every) - 1):
             event = affordable(_naive, parameters)
             assert isinstance(event, Gaussian)  # noqa: S101 - what _naive makes
             multipliers = (event.noise_multiplier,)
@@ -145,11 +146,12 @@ class Tan:
             totals, shares = margins(fine)
             merge = partial(_merge, grid, totals, shares)
             coarsest, coarse = merge(COARSEST), merge(COARSE)
-            square = (COARSEST, COARSEST)
             scores = np.zeros((d, d))
             for i, j in combinations(range(d), 2):
-                pair = noisy(1, [coarsest[i][places[i]], coarsest[j][places[j]]], square)
-                scores[i, j] = _score(pair, grid.noise(1))
+                shape = (min(grid.sizes[i], COARSEST), min(grid.sizes[j], COARSEST))
+                pair = noisy(1, [coarsest[i][places[i]], coarsest[j][places[j]]], shape)
+                alone = [shares[k] @ np.eye(n)[coarsest[k]] for k, n in zip((i, j), shape, strict=True)]
+                scores[i, j] = _score(pair, totals[:, None, None] * product(*alone), grid.noise(1))
             progress("counts", 2, 3, None)
             order, parents = _tree(scores)
             edges = [(order[p], child) for p, child in zip(parents, order[1:], strict=True)]
@@ -233,18 +235,15 @@ def _merge(grid: _Grid, totals: Floats, shares: Sequence[Floats], most: int) -> 
     ]
 
 
-def _score(pair: Floats, noise: float) -> float:
-    """How far counts [c, a, b] are from independence within the class, without what noise of this deviation adds."""
-    known = np.maximum(pair, 0)
-    rows, columns = known.sum(axis=2, keepdims=True), known.sum(axis=1, keepdims=True)
-    expected = rows * columns / np.maximum(known.sum(axis=(1, 2), keepdims=True), 1)
+def _score(pair: Floats, expected: Floats, noise: float) -> float:
+    """How far counts [c, a, b] are from those expected, without what noise of this deviation adds."""
     return float((((pair - expected) ** 2 - noise**2) / np.maximum(expected, noise)).sum())
 
 
 def _tree(scores: Floats) -> tuple[Labels, Labels]:
     """Columns [d] in an order of the maximum spanning tree, and for all but the first its parent's place in it."""
-    # a weight of 0 is no edge to scipy, so all are brought below 0
-    weights = np.triu(scores - scores.max() - 1, 1)
+    # to scipy a weight of 0 is no edge, so all are brought below 0: the highest score is the least weight
+    weights = np.triu(scores.min() - scores - 1, 1)
     order, before = breadth_first_order(minimum_spanning_tree(weights), 0, directed=False)
     place = np.argsort(order)
     return order.astype(np.int64), place[before[order[1:]]].astype(np.int64)

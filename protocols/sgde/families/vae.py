@@ -57,7 +57,8 @@ class _Autoencoder(nn.Module):
         ).sum(1)
         for part in parts:
             loss = loss - (rows[:, part] * functional.log_softmax(logits[:, part], dim=1)).sum(1)
-        return loss + self.beta * 0.5 * (mean**2 + spread.exp() - 1 - spread).sum(1)
+        bound: Tensor = loss + self.beta * 0.5 * (mean**2 + spread.exp() - 1 - spread).sum(1)
+        return bound
 
 
 class Vae:
@@ -99,7 +100,12 @@ class Vae:
     def check(self, columns: Columns, parameters: SgdeParameters, tensors: Tensors) -> None:
         """Any finite numbers will do."""
 
-    def shares(self, columns: Columns, parameters: SgdeParameters, pool: Sequence[Tensors]) -> Floats:
+    def shares(
+        self,
+        columns: Columns,
+        parameters: SgdeParameters,
+        pool: Sequence[Tensors],  # noqa: ARG002 - other families' tensors tell
+    ) -> Floats:
         """Even: decoders say nothing of how many rows a class has."""
         classes = layout(columns, parameters).classes
         return np.full(classes, 1 / classes)
