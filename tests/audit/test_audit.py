@@ -5,15 +5,22 @@ A true claim is refuted by chance with a probability of 1e-6 for each game: nois
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from protocols.learning.clipped import kept
+from protocols.learning.clipped import Loss, kept
+from protocols.learning.dpsgd import Plan, train
+from protocols.learning.noise import Noise
+from protocols.sgde.families import vae
+from protocols.sgde.parameters import SgdeParameters
 from services.errors import ConfigError
-from services.mechanism import Gaussian, Mechanism, Repeated, Sampled
+from services.mechanism import Event, Gaussian, Mechanism, Repeated, Sampled
 from tests.audit.bound import DELTA, _advantage, audited, explained
+from tests.audit.families import COLUMNS, EDGE, FAMILY_GAMES, FamilyGame, table
 from tests.audit.games import GAMES, Game, first, many_canaries
 from tests.audit.planted import PLANTED, Planted
 
@@ -29,6 +36,28 @@ def test_one_step_is_attacked_as_well_as_can_be() -> None:
 @pytest.mark.parametrize("game", GAMES, ids=lambda game: game.title)
 def test_no_true_claim_is_refuted(game: Game) -> None:
     assert not game.play(500, SURE).refuted
+
+
+@pytest.mark.parametrize("game", FAMILY_GAMES, ids=lambda game: game.title)
+def test_no_true_claim_of_a_family_is_refuted(game: FamilyGame) -> None:
+    assert not game.play(500, SURE).refuted
+
+
+def test_a_vae_is_private_training_of_each_class_on_its_own_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    trained: list[tuple[int, Event]] = []
+
+    def spy(model: nn.Module, loss: Loss, data: Tensor, plan: Plan, *rest: Any) -> Event:
+        trained.append((len(data), plan.event))
+        return train(model, loss, data, plan, *rest)
+
+    monkeypatch.setattr(vae, "train", spy)
+    parameters = SgdeParameters(label="label", family="vae", epsilon=4.0, records=8)
+    rows = table([EDGE] * 5 + [EDGE | {"label": "no"}] * 2)
+    _, executed = vae.Vae().fit(rows, COLUMNS, parameters, Noise(), lambda *_: None)
+    claim = vae.Vae().mechanism(COLUMNS, parameters)
+    assert claim.partition == "label"
+    assert executed == claim.event
+    assert trained == [(2, claim.event), (5, claim.event)]
 
 
 @pytest.mark.parametrize("bug", PLANTED, ids=lambda bug: bug.title)
