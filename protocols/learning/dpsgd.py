@@ -7,12 +7,14 @@ is public, no loss is reported and no step fails for what the data hold. The eve
 loop while it adds noise, not copied from the plan.
 
 The sum is rounded to float32 only after noise was added in float64. The sample and the noise of the next step are
-drawn on a second thread meanwhile: they depend on nothing that the step computes.
+drawn on a second core meanwhile: they depend on nothing that the step computes.
 """
 
 from __future__ import annotations
 
+import os
 from collections import deque
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -28,6 +30,8 @@ from protocols.learning.noise import Noise
 from services.contract import ProgressCallback
 from services.errors import ConfigError
 from services.mechanism import Event, Gaussian, Repeated, Sampled, calibrated
+
+Draw = tuple[NDArray[np.float64], NDArray[np.intp]]
 
 REPORT_STEPS = 20
 _PROBE_ROWS = 3
@@ -132,21 +136,24 @@ def train(  # noqa: PLR0917 - what to train, and how
 class Steps:
     """The noisy gradients of a training, one after another, and the count of them.
 
-    A context manager, on whose thread everything random is drawn, a step ahead and in one order.
+    A context manager. Where there is a second core, a thread of its own draws everything random a step ahead.
     """
 
     def __init__(self, sums: ClippedSum, data: Tensor, plan: Plan, noise: Noise) -> None:
         self._sums, self._data, self._plan, self._noise = sums, data, plan, noise
         self._count = 0
         self._memory = deque(np.empty((2, sums.total.numel())))
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="noise")
-        self._ahead = self._thread.submit(self.draw)
+        # on one core two threads would only push each other out of its cache
+        alone = len(os.sched_getaffinity(0)) == 1
+        self._thread = None if alone else ThreadPoolExecutor(1, thread_name_prefix="noise")
+        self._drawn = self._ahead()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._thread.shutdown(cancel_futures=True)
+        if self._thread is not None:
+            self._thread.shutdown(cancel_futures=True)
 
     @property
     def executed(self) -> Event:
@@ -159,14 +166,17 @@ class Steps:
 
     def gradient(self) -> Tensor:
         """The noisy mean gradient [p] over a fresh sample of the data: all that a step lets out."""
-        (noise, rows), self._ahead = self._ahead.result(), self._thread.submit(self.draw)
+        (noise, rows), self._drawn = self._drawn(), self._ahead()
         self._sums.add_up(self._data[torch.from_numpy(rows).to(self._data.device)])
         total = self._sums.total
         noisy = torch.from_numpy(noise).to(total.device).add_(total)
         self._count += 1
         return noisy.div_(self._plan.batch).to(total.dtype, copy=True)
 
-    def draw(self) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
+    def _ahead(self) -> Callable[[], Draw]:
+        return self.draw if self._thread is None else self._thread.submit(self.draw).result
+
+    def draw(self) -> Draw:
         """All that is random in a step: the noise [p], and the records that take part, possibly none."""
         self._memory.rotate()  # the step that is under way uses the other half
         noise = self._noise.normal(len(self._memory[0]), self._plan.noise_multiplier * self._plan.clip, self._memory[0])

@@ -5,22 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor
 
-from protocols.learning.dpsgd import Steps
+from protocols.learning.dpsgd import Draw, Steps
 from protocols.learning.noise import Noise
 from tests.audit.games import CLIP, FEWER, MORE, POISSON, SAMPLED, Game, StepsOf
 
 
 class NoNoise(Steps):
-    def draw(self) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
+    def draw(self) -> Draw:
         noise, rows = super().draw()
         return noise * 0, rows
 
 
 class ReusedSeed(Steps):
-    def draw(self) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
+    def draw(self) -> Draw:
         self._noise = Noise(bytes(32))
         return super().draw()
 
@@ -40,7 +39,7 @@ class ClippedBatch(Steps):
 class Shuffled(Steps):
     """Epochs of a shuffled order in equal batches, claimed as Poisson samples."""
 
-    def draw(self) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
+    def draw(self) -> Draw:
         noise, _ = super().draw()
         if not getattr(self, "_epoch", None):
             # where each record of an epoch stands; one record stands in one batch of it
@@ -57,9 +56,14 @@ class DividedByLength(Steps):
 
 
 class DividedByBatch(Steps):
+    def draw(self) -> Draw:
+        drawn = super().draw()
+        self.__dict__.setdefault("_sizes", []).append(len(drawn[1]))
+        return drawn
+
     def gradient(self) -> Tensor:
-        _, rows = self._ahead.result()
-        return super().gradient() * self._plan.batch / max(1, len(rows))
+        mine = self._count
+        return super().gradient() * self._plan.batch / max(1, self._sizes[mine])
 
 
 class ForgottenSteps(Steps):
