@@ -7,7 +7,7 @@ DATA        ?=
 BIN         := .venv/bin
 INSTALLED   := .venv/.installed
 
-.PHONY: help install demo demo-sgde demo-wire demo-short demo-wire-short test test-fast faults servers lint format audit bench bench-step bench-sgde clean
+.PHONY: help install demo demo-sgde demo-sgde-short demo-wire demo-short demo-wire-short test test-fast faults servers lint format audit bench bench-step bench-sgde clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -30,6 +30,9 @@ demo-wire: $(INSTALLED) ## The same over RabbitMQ and an S3 store, started for i
 
 demo-sgde: $(INSTALLED) ## Twenty hospitals make a pool of private generators; one of them uses it
 	$(BIN)/python -m deploy.demo.sgde $(if $(DATA),--data $(DATA))
+
+demo-sgde-short: $(INSTALLED) ## The same with five hospitals
+	$(BIN)/python -m deploy.demo.sgde --short $(if $(DATA),--data $(DATA))
 
 demo-short: $(INSTALLED) ## The demo with little training
 	$(BIN)/python -m deploy.demo --short $(if $(DATA),--data $(DATA))

@@ -151,6 +151,7 @@ class SiloDesk:
             return
         try:
             policy.check_run(run.protocol, protocols.unprotected(run.protocol))
+            protocols.check_spec(run.spec, "the offered run specification")  # its coordinator may not have
             self._check_budget(run)
         except (PolicyRefusal, ConfigError) as error:
             self._refuse(run, error)

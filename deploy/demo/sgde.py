@@ -30,19 +30,21 @@ ROOT = Path("demo-sgde")
 SILOS = tuple(f"hospital-{number:02}" for number in range(1, 21))
 HELD_OUT = 0.2
 PER_CLASS = 2000  # synthetic patients of each outcome
+OWN, POOLED = "one hospital's own patients (mean over hospitals)", "synthetic patients of the pool"
 
 
 def main() -> None:
     """Run the demo; ends with an exit code of 0 only when everything it promises is there."""
     parser = argparse.ArgumentParser(prog="make demo-sgde", description=__doc__)
     parser.add_argument("--data", type=Path, help="a copy of support2.csv, where it cannot be fetched")
+    parser.add_argument("--short", action="store_true", help="five hospitals: a check that everything runs")
     arguments = parser.parse_args()
     started = time.monotonic()
     try:
         stage = Stage(ROOT, "support2")
-        spec = prepare(arguments.data)
-        enrol(stage)
-        run_once(stage)
+        spec = prepare(arguments.data, SILOS[:5] if arguments.short else SILOS)
+        enrol(stage, tuple(spec.silos))
+        run_once(stage, tuple(spec.silos))
         measure(spec)
     except SilokitError as error:
         console.print(f"[bold red]{error}[/]")
@@ -50,10 +52,10 @@ def main() -> None:
     console.print(f"\nThe demo took {time.monotonic() - started:.0f} s.")
 
 
-def prepare(data: Path | None) -> RunSpec:
+def prepare(data: Path | None, silos: tuple[str, ...]) -> RunSpec:
     """Write a table per hospital, the patients that none of them has, and the run specification."""
-    heading("Twenty hospitals hold the same columns of different patients; each treats one kind of disease")
-    written = yaml.safe_load((HERE / "sgde.yaml").read_text()) | {"silos": {silo: {} for silo in SILOS}}
+    heading(f"{len(silos)} hospitals hold the same columns of different patients; each treats one kind of disease")
+    written = yaml.safe_load((HERE / "sgde.yaml").read_text()) | {"silos": {silo: {} for silo in silos}}
     (ROOT / "run.yaml").write_text(yaml.safe_dump(written, sort_keys=False, allow_unicode=True))
     spec = parse_spec(written)
     patients = support2.tidied(data or support2.fetch(CACHE), spec.every_column)
@@ -62,19 +64,19 @@ def prepare(data: Path | None) -> RunSpec:
     others = others[np.argsort(patients["dzclass"].to_numpy()[others], kind="stable")]
     (ROOT / "tables").mkdir()
     patients.iloc[held_out].to_csv(ROOT / "holdout.csv", index=False)
-    for silo, rows in zip(SILOS, np.array_split(others, len(SILOS)), strict=True):
+    for silo, rows in zip(silos, np.array_split(others, len(SILOS)), strict=False):
         patients.iloc[rows].to_csv(ROOT / "tables" / f"{silo}.csv", index=False)
     console.print(
-        f"  {len(SILOS)} tables of about {len(others) // len(SILOS)} patients, {len(spec.columns)} columns each"
+        f"  {len(silos)} tables of about {len(others) // len(SILOS)} patients, {len(spec.columns)} columns each"
     )
     return spec
 
 
-def enrol(stage: Stage) -> None:
-    """Found the federation, and enrol twenty silos; the first is shown."""
+def enrol(stage: Stage, silos: tuple[str, ...]) -> None:
+    """Found the federation, and enrol its silos; the first is shown."""
     heading("Keys are made at each party; people compare fingerprints (shown for the first)")
     stage.found(ROOT / "store", ROOT / "bus.sqlite")
-    first, *others = SILOS
+    first, *others = silos
     policy = HERE / "sgde-policy.yaml"
     stage.admit(first, stage.request(first, ROOT / "tables" / f"{first}.csv", policy))
     stage.enrol(first)
@@ -86,21 +88,21 @@ def enrol(stage: Stage) -> None:
     console.print(f"  {len(others)} more hospitals did the same")
 
 
-def run_once(stage: Stage) -> None:
+def run_once(stage: Stage, names: tuple[str, ...]) -> None:
     """Start every party, have every silo push a generator, and let one of them use the pool."""
-    heading("Twenty-one services start; the consortium submits a run")
-    first = SILOS[0]
+    heading("Every party's service starts; the consortium submits a run")
+    first = names[0]
     services = {COORDINATOR: stage.start(COORDINATOR)}
     try:
         wait_until_ready(services)  # it publishes the roster that the silos look for
         stage.command("silo-agent", "check", "--spec", ROOT / "run.yaml", config=first)
-        silos = {silo: stage.start(silo) for silo in SILOS}
+        silos = {silo: stage.start(silo) for silo in names}
         services |= silos
         wait_until_ready(silos)
         run = stage.command("coordinator", "submit", ROOT / "run.yaml", config=COORDINATOR).strip()
         watch(console, services, run)
         heading(f"{first} looks at the pool, pulls it, and samples as many patients as it likes")
-        _wait_for_catalog(stage, first)
+        _wait_for_catalog(stage, first, len(names))
         stage.command("silo-agent", "pool", "list", config=first)
         stage.command("silo-agent", "pool", "pull", "--all", config=first)
         stage.command("silo-agent", "pool", "score", config=first)
@@ -114,12 +116,12 @@ def run_once(stage: Stage) -> None:
             service.stop()
 
 
-def _wait_for_catalog(stage: Stage, silo: str) -> None:
+def _wait_for_catalog(stage: Stage, silo: str, count: int) -> None:
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         stage.command("silo-agent", "pool", "refresh", config=silo, quiet=True)
         listed = json.loads(stage.command("silo-agent", "pool", "list", "--json", config=silo, quiet=True))
-        if len(listed["generators"]) == len(SILOS):
+        if len(listed["generators"]) == count:
             return
         time.sleep(0.5)
     raise SilokitError("the catalog does not list every generator within a minute", fix="see the coordinator's log")
@@ -131,12 +133,12 @@ def measure(spec: RunSpec) -> None:
     label = str(spec.training["label"])
     read = {"dtype": str, "keep_default_na": False}
     held_out = pd.read_csv(ROOT / "holdout.csv", **read)
-    tables = [pd.read_csv(ROOT / "tables" / f"{silo}.csv", **read) for silo in SILOS]
+    tables = [pd.read_csv(ROOT / "tables" / f"{silo}.csv", **read) for silo in spec.silos]
     synthetic = pd.read_csv(ROOT / "synthetic.csv", **read)
     local = [score(table, held_out, spec.columns, label) for table in tables]
     rows = {
-        "one hospital's own patients (mean of 20)": Scores(*np.mean(local, axis=0)),
-        "synthetic patients of the pool": score(synthetic, held_out, spec.columns, label),
+        OWN: Scores(*np.mean(local, axis=0)),
+        POOLED: score(synthetic, held_out, spec.columns, label),
         "everybody's real patients (only a demo has them)": score(pd.concat(tables), held_out, spec.columns, label),
     }
     table = Table(title=f"Logistic regression of {label}, held-out patients", title_justify="left")
@@ -150,7 +152,7 @@ def measure(spec: RunSpec) -> None:
         f"Each generator is differentially private: ε = {training['epsilon']} at δ = {training['delta']:g}, per person "
         "and hospital. Its signature proves who claims this, not that it is true."
     )
-    if rows["synthetic patients of the pool"].auc <= rows["one hospital's own patients (mean of 20)"].auc:
+    if rows[POOLED].auc <= rows[OWN].auc:
         console.print("[yellow]The pool does not beat a hospital's own patients here.[/]")
 
 

@@ -20,6 +20,7 @@ STEPS = {  # what people call the steps of a silo and of the coordinator
     "secret": "makes the secret", "pseudonyms": "hides identifiers", "latents": "fits its autoencoder",
     "decode": "decodes in private", "report": "measures its columns",
     "diffusion": "trains the diffusion", "sampling": "samples",
+    "generator": "fits its generator", "sample": "samples its generator",
 }  # fmt: skip
 
 
