@@ -7,7 +7,7 @@ DATA        ?=
 BIN         := .venv/bin
 INSTALLED   := .venv/.installed
 
-.PHONY: help install demo demo-wire demo-short demo-wire-short test test-fast faults servers lint format bench clean
+.PHONY: help install demo demo-wire demo-short demo-wire-short test test-fast faults servers lint format bench bench-sgde clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -60,6 +60,9 @@ bench: $(INSTALLED) ## Measure sealing, the store and the coordinator, each besi
 	$(BIN)/python -m tests.benchmarks.bench_seal
 	$(BIN)/python -m tests.benchmarks.bench_store
 	$(BIN)/python -m tests.benchmarks.bench_coordinator
+
+bench-sgde: $(INSTALLED) ## Measure a pool of private generators (DATA=folder of the tables; without it Breast Cancer alone)
+	$(BIN)/python -m tests.benchmarks.bench_sgde $(if $(DATA),--data $(DATA))
 
 clean: ## Remove everything that was made here
 	rm -rf .venv demo .cache build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
