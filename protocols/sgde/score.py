@@ -28,7 +28,8 @@ from protocols.sgde.generator import Generator
 
 _RIDGE = 0.02
 _FOLDS = 2
-_FEW = 5  # rows of a class: fewer say nothing
+_FEWEST = 20
+"""Own rows below which their word is chance's, and only the pool's is heard."""
 
 
 @dataclass(frozen=True)
@@ -41,8 +42,8 @@ class Score:
         of_own: how well its rows predict the silo's own labels, alike.
         by_pool: how well all other generators' rows predict its labels, alike.
 
-    The first three are None where the silo has not a few rows of two classes, `by_pool` where there is no other
-    generator.
+    The first three are None where the silo has fewer than 20 rows or one class only, `by_pool` where no other
+    generator is.
     """
 
     two_sample: float | None
@@ -82,8 +83,7 @@ def score(own: pd.DataFrame, pool: Mapping[str, Generator], per_class: int = 300
     samples = {name: ((x - center) / spread, y) for name, (x, y) in samples.items()}
     sums = {name: _normal(x, y, parts.classes) for name, (x, y) in samples.items()}
     whole = sum((value for value in sums.values()), start=_Normal.none(everything.shape[1], parts.classes))
-    told = np.count_nonzero(np.bincount(mine[1], minlength=parts.classes) >= _FEW) > 1
-    own_fit = _normal(*mine, parts.classes).solve() if told else None
+    own_fit = _normal(*mine, parts.classes).solve() if len(own) >= _FEWEST and len(np.unique(mine[1])) > 1 else None
     scores = {}
     for name, (x, y) in samples.items():
         scores[name] = Score(

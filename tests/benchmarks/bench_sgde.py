@@ -118,7 +118,7 @@ def detection(task: Task, name: FamilyName, mark: str, seeds: range) -> None:
                 caught.append(found["0"].flagged)
                 wrong += [one.flagged for number, one in found.items() if number != "0"]
         print(
-            f"  {how:9} of 1 in 10, {name}: flagged {np.mean(caught):6.1%} | honest ones flagged {np.mean(wrong):6.1%}"
+            f"  {how:9} in 1 of 10, {name}: flagged {np.mean(caught):6.1%} | honest ones flagged {np.mean(wrong):6.1%}"
         )
 
 
