@@ -169,15 +169,17 @@ class Steps:
         (noise, rows), self._drawn = self._drawn(), self._ahead()
         self._sums.add_up(self._data[torch.from_numpy(rows).to(self._data.device)])
         total = self._sums.total
-        noisy = torch.from_numpy(noise).to(total.device).add_(total)
         self._count += 1
-        return noisy.div_(self._plan.batch).to(total.dtype, copy=True)
+        noisy = torch.empty_like(total)
+        # in one pass: added in float64, and rounded after
+        return torch.add(torch.from_numpy(noise).to(total.device), total, alpha=1 / self._plan.batch, out=noisy)
 
     def _ahead(self) -> Callable[[], Draw]:
         return self.draw if self._thread is None else self._thread.submit(self.draw).result
 
     def draw(self) -> Draw:
-        """All that is random in a step: the noise [p], and the records that take part, possibly none."""
+        """All that is random in a step: the mean's noise [p], and the records that take part, possibly none."""
         self._memory.rotate()  # the step that is under way uses the other half
-        noise = self._noise.normal(len(self._memory[0]), self._plan.noise_multiplier * self._plan.clip, self._memory[0])
+        scale = self._plan.noise_multiplier * self._plan.clip / self._plan.batch
+        noise = self._noise.normal(len(self._memory[0]), scale, self._memory[0])
         return noise, self._noise.poisson_sample(len(self._data), self._plan.rate)

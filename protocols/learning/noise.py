@@ -5,12 +5,14 @@ in the low-order bits of a normal made from it, by which an observer can tell wh
 2012). So every normal is the sum of four independent ones over two, each by Box-Muller: to trace it back, all four
 would have to be guessed together (Holohan and Braghin, ESORICS 2021; the secure mode of Opacus does the same).
 
-A radius comes from 63 random bits, of which float64 keeps the 53 that lead: tails reach 9.4 deviations, not 8.6.
+A radius comes from 63 random bits, of which float64 keeps the 53 that lead: tails reach 9.4 deviations, not 8.6. An
+angle is one of 2^32.
 """
 
 from __future__ import annotations
 
 import math
+import threading
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +36,7 @@ class Noise:
 
     def __init__(self, key: bytes | None = None) -> None:
         self._stream = Stream(key)
+        self._memory = threading.local()  # each thread's own, kept: fresh pages would cost more than some of the work
 
     def normal(self, shape: Shape, scale: float = 1.0, out: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
         """Independent normals of mean 0.
@@ -45,11 +48,13 @@ class Noise:
         """
         result = np.empty(shape) if out is None else out
         flat = result.reshape(-1)
-        pairs = _Pairs(scale / math.sqrt(_PARTS))
+        if not hasattr(self._memory, "pairs"):
+            self._memory.pairs = _Pairs()
+        pairs: _Pairs = self._memory.pairs
         for first in range(0, len(flat), _PER_BLOCK):
             self._stream.fill(pairs.bytes)
             part = flat[first : first + _PER_BLOCK]
-            part[:] = pairs.normals()[: len(part)]
+            part[:] = pairs.normals(scale / math.sqrt(_PARTS))[: len(part)]
         return result
 
     def uniform(self, shape: Shape) -> NDArray[np.float64]:
@@ -70,27 +75,29 @@ class Noise:
 class _Pairs:
     """The working memory of Box-Muller: filled with random bytes, it turns them into normals."""
 
-    def __init__(self, scale: float) -> None:
+    def __init__(self) -> None:
+        shape = (_PARTS, _BLOCK // _PARTS)
+        memory = np.empty(3 * _BLOCK, dtype=np.int32)
+        self.bytes = memory.data.cast("B")
         # signed, since numpy turns them into floats five times as fast as unsigned ones
-        self._words = np.empty((2, _PARTS, _BLOCK // _PARTS), dtype=np.int64)
-        self.bytes = self._words.data.cast("B")
-        self._floats = np.empty((3, _PARTS, _BLOCK // _PARTS))
+        self._radii = memory[: 2 * _BLOCK].view(np.int64).reshape(shape)
+        self._angles = memory[2 * _BLOCK :].reshape(shape)
+        self._floats = np.empty((3, *shape))
         self._normals = np.empty((2, _BLOCK // _PARTS))
-        self._scale = scale
 
-    def normals(self) -> NDArray[np.float64]:
+    def normals(self, scale: float) -> NDArray[np.float64]:
         """[_PER_BLOCK], overwritten by the next call; one pair gives its two normals to two different sums.
 
         Of the tangent t of half an angle, the cosine is 2 / (1 + t²) - 1 and the sine 2 t / (1 + t²): numpy has vector
         instructions for the tangent, and one of those costs a third of a cosine and a sine. Errors stay below 1e-15.
         """
         twice, tangent, quotient = self._floats
-        self._words[0] |= _SIGN  # a negative number is never 0, and neither is what its logarithm is taken of
-        np.multiply(self._words[0], -(2.0**-63), out=twice)
+        self._radii |= _SIGN  # a negative number is never 0, and neither is what its logarithm is taken of
+        np.multiply(self._radii, -(2.0**-63), out=twice)
         np.log(twice, out=twice)
-        twice *= -8 * self._scale**2
+        twice *= -8 * scale**2
         np.sqrt(twice, out=twice)  # twice the radius
-        np.multiply(self._words[1], math.pi * 2.0**-64, out=tangent)
+        np.multiply(self._angles, math.pi * 2.0**-32, out=tangent)
         np.tan(tangent, out=tangent)
         np.multiply(tangent, tangent, out=quotient)
         quotient += 1

@@ -68,7 +68,7 @@ def test_the_event_is_what_was_executed() -> None:
     noise = Counting()
     event = train(line(), squared, rows(1000), PLAN, noise, silent)
     assert event == PLAN.event == Repeated(count=30, of=Sampled(rate=0.1, noise_multiplier=1.0))
-    assert set(noise.scales) == {1.0}
+    assert set(noise.scales) == {PLAN.noise_multiplier * PLAN.clip / PLAN.batch}
     assert len(noise.samples) == len(noise.scales)
     assert len(noise.samples) - 30 == (len(os.sched_getaffinity(0)) > 1)  # one was drawn ahead and thrown away
     full = Plan(records=9, rate=1.0, steps=4, clip=1.0, noise_multiplier=2.0)

@@ -42,14 +42,15 @@ def test_numbers_of_one_call_do_not_depend_on_each_other() -> None:
 
 
 def test_a_normal_is_the_sum_of_four_by_box_muller() -> None:
-    pairs = module._Pairs(0.5)
-    words = np.random.default_rng(0).integers(-(1 << 63), 1 << 63, pairs._words.shape)
-    words[1, :, :4] = (-(1 << 63), (1 << 63) - 1, 0, 1 << 62)  # the ends and the middle of the circle
-    words[0, :, 4:6] = (0, -1)  # the greatest radius but one bit, and the least
-    pairs._words[:] = words
-    found = pairs.normals().reshape(2, -1)
-    radius = np.sqrt(-2 * np.log(1 - (words[0] & ((1 << 63) - 1)).astype(np.longdouble) * np.longdouble(2) ** -63))
-    angle = 2 * np.pi * words[1].astype(np.longdouble) * np.longdouble(2) ** -64
+    pairs, rng = module._Pairs(), np.random.default_rng(0)
+    radii = rng.integers(-(1 << 63), 1 << 63, pairs._radii.shape)
+    angles = rng.integers(-(1 << 31), 1 << 31, pairs._angles.shape, dtype=np.int32)
+    angles[:, :4] = (-(1 << 31), (1 << 31) - 1, 0, 1 << 30)  # the ends and the middle of the circle
+    radii[:, 4:6] = (0, -1)  # the greatest radius but one bit, and the least
+    pairs._radii[:], pairs._angles[:] = radii, angles
+    found = pairs.normals(0.5).reshape(2, -1)
+    radius = np.sqrt(-2 * np.log(1 - (radii & ((1 << 63) - 1)).astype(np.longdouble) * np.longdouble(2) ** -63))
+    angle = 2 * np.pi * angles.astype(np.longdouble) * np.longdouble(2) ** -32
     np.testing.assert_allclose(found[0], (radius * np.cos(angle)).sum(axis=0) / 2, atol=2e-14)
     np.testing.assert_allclose(found[1], (radius * np.sin(angle)).sum(axis=0) / 2, atol=2e-14)
 
