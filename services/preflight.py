@@ -32,12 +32,12 @@ from services.certificates import days_left, read_certificate
 from services.errors import BROKER_OPERATOR, CONSORTIUM, MACHINE, STORE_OPERATOR, SilokitError
 from services.expiry import NOTICE
 from services.report import Caution, Report
+from services.store.connections import MIB, Proxy, proxy_of
+from services.store.connections import tls_context as store_context
 from services.store.diagnosis import CLOCK, Place
 from services.store.diagnosis import explain as explain_store
 from services.store.probe import speed_key
 from services.store.s3 import S3Config, S3Store
-from services.store.s3http import MIB, Proxy, proxy_of
-from services.store.s3http import tls_context as store_context
 from services.tls import describe
 from services.trust import SKEW
 from services.wiring import PartyConfig

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import getpass
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -30,21 +29,19 @@ from services.command import (
     write_new,
 )  # fmt: skip
 from services.config import read_yaml
-from services.contract import Context, Message
 from services.control import Handler, ask
 from services.errors import RunFailed
 from services.keyring import KeyRing
 from services.runs import Run, RunBook
 from services.state import State
-from services.trust.tuf import News, TufTrust
-from services.wiring import Assembly, assemble, load_keys, open_bus, open_store, trust_folder, wall_clock
 from silo_agent import budget, enrolment, pool_cli
 from silo_agent.checks import check_data, run_checks
 from silo_agent.desk import SiloDesk
 from silo_agent.product import join_tables, table_message
 from silo_agent.request import request
-from silo_agent.settings import CONFIG_FILE, POLICY_TEXT, ConfigOption, SiloConfig, config_text, load, load_policy
+from silo_agent.settings import CONFIG_FILE, POLICY_TEXT, ConfigOption, config_text, load, load_policy
 from silo_agent.spending import Spending
+from silo_agent.wiring import build
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
@@ -267,37 +264,3 @@ def _whoami() -> str:
         return getpass.getuser()
     except (OSError, KeyError):  # a container's user may have no name
         return f"user {os.getuid()}"
-
-
-def build(config: SiloConfig) -> Assembly:
-    """The silo's parts, from its configuration.
-
-    Raises:
-        SilokitError: keys, trust, store, bus or state cannot be used.
-    """
-
-    def guard(_run: str, message: Message, recipients: Sequence[str]) -> str:
-        return load_policy(config).check_message(message, recipients)
-
-    def context(run: Run, workspace: Path) -> Context:
-        return Context(
-            run=run.run, spec=run.spec, me=config.name, coordinator=run.coordinator, silos=run.silos,
-            workspace=workspace, data=config.data, minimum_rows=load_policy(config).minimum_rows, device=config.device,
-        )  # fmt: skip
-
-    store = open_store(config.store)
-
-    def trust(news: News) -> TufTrust:
-        return TufTrust(config.federation, trust_folder(config), store, wall_clock, news)
-
-    return assemble(
-        config=config,
-        ring=load_keys(config),
-        trust=trust,
-        store=store,
-        bus=open_bus(config),
-        guard=guard,
-        load=lambda name: protocols.half(name, "silo"),
-        context=context,
-        reserve=lambda state: Spending(state, config.dataset, lambda: load_policy(config), wall_clock).reserve,
-    )

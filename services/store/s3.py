@@ -27,9 +27,10 @@ from urllib3.exceptions import HTTPError, ProtocolError
 from services.errors import StoreError
 from services.files import TEMPORARY
 from services.store import ObjectAbsent, ObjectTooLarge, check_key
+from services.store.connections import MIB, S3Config
 from services.store.diagnosis import FAILURES, AccessDenied, Place, explain, is_passing
 from services.store.multipart import IF_ABSENT, Multipart, abort, open_uploads
-from services.store.s3http import MIB, Body, S3Client, S3Config
+from services.store.s3http import Body, S3Client
 
 __all__ = ["S3Config", "S3Store"]
 
