@@ -34,6 +34,8 @@ from silo_agent.pool_index import Entry, Judge, PoolIndex, own_copy, totals
 
 _log = structlog.get_logger()
 
+Check = Callable[[Path, Listed], object]
+
 
 class NotForUs(SilokitError):
     """No seal of the generator is for this silo's keys yet."""
@@ -46,12 +48,10 @@ class Pool:
         parts: the silo's parts.
         policy: reads the policy as it stands now.
         outputs: where pulled generators are kept, in the folder `pool`.
-        check: reads a generator's file as its protocol would; raises whatever it likes when it is none.
+        check: called with a generator's file and what is listed of it; raises whatever it likes when they do not agree.
     """
 
-    def __init__(
-        self, parts: Assembly, policy: Callable[[], Policy], outputs: Path, check: Callable[[Path], object]
-    ) -> None:
+    def __init__(self, parts: Assembly, policy: Callable[[], Policy], outputs: Path, check: Check) -> None:
         self._parts = parts
         self._policy = policy
         self._outputs = outputs
@@ -151,7 +151,7 @@ class Pool:
                 self._open(listed, fresh)
             if fresh.stat().st_size != listed.length or _sha256(fresh) != listed.sha256:
                 raise InvalidArtifact("what was sealed is not what the catalog lists")
-            _read(self._check, fresh)
+            _read(self._check, fresh, listed)
             fresh.rename(target)
             sync_folder(target.parent)
         finally:
@@ -198,9 +198,9 @@ class Pool:
             raise InvalidArtifact("its manifest is not of the present")
 
 
-def _read(check: Callable[[Path], object], path: Path) -> None:
+def _read(check: Check, path: Path, listed: Listed) -> None:
     try:
-        check(path)
+        check(path, listed)
     except (InvalidArtifact, OSError, MemoryError):
         raise
     except Exception as error:

@@ -12,6 +12,7 @@ from services.command import JsonOption, console, print_json, say
 from services.control import Handler, ask
 from services.errors import InvalidArtifact
 from services.state import State
+from services.trust.catalog import Listed
 from services.wiring import Assembly
 from silo_agent.pool import Pool
 from silo_agent.pool_board import entries_text, entry_facts, entry_table, totals_text
@@ -29,7 +30,7 @@ IdArgument = Annotated[str, typer.Argument(help="A generator's digest, or SILO/D
 
 def handlers(parts: Assembly, settings: SiloConfig, shelf: Shelf) -> dict[str, Handler]:
     """What the running service answers to these commands."""
-    pool = Pool(parts, lambda: load_policy(settings), settings.outputs, read_generator)
+    pool = Pool(parts, lambda: load_policy(settings), settings.outputs, check_generator)
     return {"pool-refresh": pool.refresh, "pool-pull": pool.pull, "pool-withdraw": shelf.withdraw}
 
 
@@ -42,6 +43,22 @@ def read_generator(path: Path) -> Any:
     from protocols.sgde import generator  # noqa: PLC0415 - learning libraries only when there is a generator
 
     return generator.read(path)
+
+
+def check_generator(path: Path, listed: Listed) -> None:
+    """Compare a generator's file with what is listed of it.
+
+    Raises:
+        InvalidArtifact: it is no generator, or another one, or its mechanism costs more than the ceiling that it names.
+    """
+    from services.mechanism import Mechanism  # noqa: PLC0415 - as above
+
+    own, about, spend = read_generator(path).description.parameters, listed.about, listed.about.spend()
+    if {about.family, own.family} - {None} != {own.family} or {about.label, own.label} - {None} != {own.label}:
+        raise InvalidArtifact("its family or label is not the one that the catalog lists")
+    mechanism = Mechanism.model_validate(spend.mechanism)
+    if spend.delta > own.delta or not mechanism.within(own.epsilon, spend.delta):
+        raise InvalidArtifact(f"its mechanism costs more than the ceiling that it names, ε = {own.epsilon:g}")
 
 
 @app.command("list")

@@ -20,7 +20,7 @@ from tests.services.test_catalog import listed
 from tests.world import DATASET, FEDERATION, HUB, World
 
 
-def check(path: Path) -> None:
+def check(path: Path, _: Listed) -> None:
     if not path.read_bytes().startswith(b"a generator"):
         raise ValueError("some words that may quote the file")
 

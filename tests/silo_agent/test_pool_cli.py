@@ -6,7 +6,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,16 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
+from services.artifact import Spend
 from services.control import ControlServer
 from services.errors import InvalidArtifact, NotRunning, SilokitError
 from services.mechanism import Composed, Gaussian, Mechanism, Repeated, Sampled
+from services.state import State
+from services.trust.catalog import release_text
 from silo_agent.cli import app
 from silo_agent.pool_board import in_words
-from silo_agent.pool_cli import handlers
-from silo_agent.pool_index import UnknownGenerator
+from silo_agent.pool_cli import check_generator, handlers
+from silo_agent.pool_index import PoolIndex, UnknownGenerator, own_copy
 from silo_agent.settings import POLICY_TEXT, config_text, load
 from tests import tables
 from tests.pool import settle
@@ -147,6 +150,31 @@ def test_one_that_fails_makes_the_command_fail_and_the_others_stay(house: House)
     assert states == {"north": "pulled", "south": "pulled", "west": "refused"}
     house.world.store.objects.update(kept)
     house.say("pool", "pull", "--silo", "west")
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"family": "vae"}, "family or label"),
+        ({"label": "sex"}, "family or label"),
+        ({"release": Mechanism(event=Gaussian(noise_multiplier=1.0))}, "ceiling"),
+        ({}, ""),
+    ],
+)
+def test_a_file_must_be_the_generator_that_is_listed_within_its_own_ceiling(
+    house: House, change: dict[str, Any], why: str
+) -> None:
+    with State(load(house.config).home, writer=False) as state:
+        listed = next(one.listed for one in PoolIndex(state).entries() if one.listed.silo == ME)
+    if isinstance(mechanism := change.get("release"), Mechanism):
+        change = {"release": release_text(Spend(mechanism=mechanism.model_dump(mode="json"), delta=1e-5))}
+    claim = replace(listed, about=listed.about.model_copy(update=change))
+    path = own_copy(load(house.config).outputs, listed)
+    if not why:
+        check_generator(path, claim)
+        return
+    with pytest.raises(InvalidArtifact, match=why):
+        check_generator(path, claim)
 
 
 def test_only_one_s_own_generators_are_withdrawn(house: House) -> None:
