@@ -142,10 +142,10 @@ class Steps:
     def __init__(self, sums: ClippedSum, data: Tensor, plan: Plan, noise: Noise) -> None:
         self._sums, self._data, self._plan, self._noise = sums, data, plan, noise
         self._count = 0
-        self._memory = deque(np.empty((2, sums.total.numel())))
-        # on one core two threads would only push each other out of its cache
+        # on one core two threads, and the memory of two steps, would only push each other out of its cache
         alone = len(os.sched_getaffinity(0)) == 1
         self._thread = None if alone else ThreadPoolExecutor(1, thread_name_prefix="noise")
+        self._memory = deque(np.empty((1 if alone else 2, sums.total.numel())))
         self._drawn = self._ahead()
 
     def __enter__(self) -> Self:
@@ -179,7 +179,7 @@ class Steps:
 
     def draw(self) -> Draw:
         """All that is random in a step: the mean's noise [p], and the records that take part, possibly none."""
-        self._memory.rotate()  # the step that is under way uses the other half
+        self._memory.rotate()  # the step that is under way uses the other half, where there is one
         scale = self._plan.noise_multiplier * self._plan.clip / self._plan.batch
         noise = self._noise.normal(len(self._memory[0]), scale, self._memory[0])
         return noise, self._noise.poisson_sample(len(self._data), self._plan.rate)

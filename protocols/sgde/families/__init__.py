@@ -1,19 +1,16 @@
-"""The families of generators, by the name that a run gives."""
+"""The families of generators, by the name that a run gives; each is loaded when it is asked for: `vae` brings torch."""
 
 from __future__ import annotations
 
+import importlib
+from typing import cast
+
 from protocols.sgde.families.contract import Family, Tensors
-from protocols.sgde.families.moments import Moments
-from protocols.sgde.families.tan import Tan
-from protocols.sgde.families.vae import Vae
 from protocols.sgde.parameters import FamilyName
 
-_FAMILIES: dict[FamilyName, Family] = {"moments": Moments(), "tan": Tan(), "vae": Vae()}
+__all__ = ["Family", "Tensors", "family"]
 
 
 def family(name: FamilyName) -> Family:
     """The family of this name."""
-    return _FAMILIES[name]
-
-
-__all__ = ["Family", "Tensors", "family"]
+    return cast(Family, importlib.import_module(f"{__name__}.{name}").FAMILY)

@@ -266,3 +266,6 @@ def _covariance(squares: Floats, means: Floats, shares: Floats, noise: float, sh
     excess *= max(0.0, 1 - explained / max(float((excess**2).sum()), 1e-12))
     size, axes = np.linalg.eigh(level * np.eye(m) + excess)
     return (axes * np.clip(size, FLOOR * level, shape.radius**2)) @ axes.T, math.sqrt(level)
+
+
+FAMILY = Moments()

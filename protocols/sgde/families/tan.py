@@ -283,3 +283,6 @@ def _values(column: Scale | Choice, size: int, at: Labels, rng: np.random.Genera
         return column.values(at)
     known = size - column.column.missing
     return column.values((at + rng.random(len(at))) / known, at == known)
+
+
+FAMILY = Tan()

@@ -183,3 +183,6 @@ def _values(logits: Floats, parts: Layout, rng: np.random.Generator) -> dict[str
         # the largest logit with Gumbel noise is a draw from the softmax
         values[choice.name] = choice.values((logits[:, block] + rng.gumbel(size=logits[:, block].shape)).argmax(axis=1))
     return values
+
+
+FAMILY = Vae()
