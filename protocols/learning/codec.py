@@ -84,12 +84,7 @@ class QuantityCodec:
         present = self.flag.decode(codes[:, 1:]) == 0 if self.flag else np.full(len(codes), fill_value=True)
         numbers = np.full(len(codes), np.nan)
         numbers[present] = self.scores.decode(codes[present, 0])
-        values = pd.Series(numbers)
-        if isinstance(self.column, Integer):
-            return values.astype("Int64")
-        if isinstance(self.column, Date):
-            return pd.to_datetime(values, unit="D").astype("datetime64[s]")
-        return values
+        return as_values(numbers, self.column)
 
 
 @dataclass(frozen=True)
@@ -187,6 +182,16 @@ def as_numbers(values: pd.Series, column: Quantity) -> tuple[Floats, NDArray[np.
         values = (values - pd.Timestamp(0)).dt.days
     numbers = values.to_numpy(np.float64, na_value=np.nan)
     return numbers, _missing(np.isnan(numbers), column)
+
+
+def as_values(numbers: Floats, column: Quantity) -> pd.Series:
+    """The canonical values [n] of numbers [n], absent where they are NaN; undoes `as_numbers`."""
+    values = pd.Series(numbers)
+    if isinstance(column, Integer):
+        return values.astype("Int64")
+    if isinstance(column, Date):
+        return pd.to_datetime(values, unit="D").astype("datetime64[s]")
+    return values
 
 
 def _missing(missing: NDArray[np.bool_], column: Column) -> NDArray[np.bool_]:

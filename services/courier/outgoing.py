@@ -110,7 +110,7 @@ class Outgoing:
                 expires=expires,
                 recipients=tuple(sorted(key.key_id for key in recipients.values())),
                 schema_hash=schema_hash,
-                heads={AUDIT: self._audit.head, LEDGER: Chain(self._state, LEDGER).head},
+                heads={AUDIT: self._audit.head, LEDGER: self._ledger.head},
                 release=message.release,
             )
             body = self._outbox / f"{secrets.token_hex(16)}.body"

@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from protocols.learning.codec import Quantity, as_labels, as_numbers, grid
+from protocols.learning.codec import Quantity, as_labels, as_numbers, as_values, grid
 from protocols.learning.codes import Floats, Labels, on_grid
-from protocols.learning.schema import Category, Columns, Date, Integer, Text
+from protocols.learning.schema import Category, Columns, Text
 from protocols.sgde.parameters import SgdeParameters
 
 _SKEW = 100.0
@@ -47,12 +47,7 @@ class Scale:
         if self.skewed:
             units = np.expm1(units * np.log1p(_SKEW)) / _SKEW
         values = on_grid(low + units * (high - low), step, low, high)
-        series = pd.Series(np.where(missing, np.nan, values))
-        if isinstance(self.column, Integer):
-            return series.astype("Int64")
-        if isinstance(self.column, Date):
-            return pd.to_datetime(series, unit="D").astype("datetime64[s]")
-        return series
+        return as_values(np.where(missing, np.nan, values), self.column)
 
 
 @dataclass(frozen=True)
