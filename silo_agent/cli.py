@@ -34,9 +34,10 @@ from services.errors import RunFailed
 from services.keyring import KeyRing
 from services.runs import Run, RunBook
 from services.state import State
-from silo_agent import budget, enrolment, pool_cli
+from silo_agent import budget, enrolment
 from silo_agent.checks import check_data, run_checks
 from silo_agent.desk import SiloDesk
+from silo_agent.pool import commands as pool_commands
 from silo_agent.product import join_tables, table_message
 from silo_agent.request import request
 from silo_agent.settings import CONFIG_FILE, POLICY_TEXT, ConfigOption, config_text, load, load_policy
@@ -52,8 +53,8 @@ app.add_typer(schema_app, name="schema")
 _DEFAULT = Path(CONFIG_FILE)
 app.add_typer(audit_commands(ConfigOption, _DEFAULT, lambda path: load(path).home), name="audit")
 app.add_typer(budget.app, name="budget")
-app.add_typer(pool_cli.app, name="pool")
-app.command()(pool_cli.synthesize)
+app.add_typer(pool_commands.app, name="pool")
+app.command()(pool_commands.synthesize)
 FileOption = Annotated[Path, typer.Option(exists=True, dir_okay=False, readable=True)]
 
 
@@ -151,7 +152,7 @@ def serve_command(config: ConfigOption = _DEFAULT, log_format: LogOption = LogFo
         "decline": desk.decline,
         "release": release,
         "purge": parts.purge,
-        **pool_cli.handlers(parts, settings, desk.shelf),
+        **pool_commands.handlers(parts, settings, desk.shelf),
     }
     serve(parts.party(desk), handlers, log_format)
 
