@@ -23,6 +23,7 @@ from services.chain import AUDIT, Chain
 from services.contract import Context, HalfFactory
 from services.courier import Courier, Door, Guard
 from services.errors import ConfigError, PolicyRefusal
+from services.home import TRUST_FOLDER
 from services.host import Desk, Host, Reserve
 from services.keyring import KeyRing
 from services.party import Party
@@ -35,8 +36,6 @@ from services.store.s3 import S3Config, S3Store
 from services.trust import RESERVED_NAMES, departed
 from services.trust.heed import heeding
 from services.trust.tuf import News, TufTrust
-
-TRUST_FOLDER = "trust"
 
 Clock = Callable[[], datetime]
 _log = structlog.get_logger()
