@@ -17,6 +17,7 @@ from coordinator.trust import keyholders
 from coordinator.trust.kept import KeptTrust
 from coordinator.trust_cli import app as trust_app
 from coordinator.trust_cli import tell
+from protocols.learning import gpu
 from services import board
 from services.audit import audit_commands
 from services.command import (
@@ -32,15 +33,18 @@ from services.command import (
     say,
     serve,
     store_section,
+    tell_alive,
     write_new,
 )  # fmt: skip
 from services.config import read_yaml
 from services.contract import Context
 from services.control import Handler, ask
 from services.errors import RunFailed
+from services.monitoring import monitored
 from services.runs import Run, RunBook
 from services.state import State
 from services.trust.tuf import News
+from services.watch import Watch
 from services.wiring import Assembly, assemble, load_keys, open_bus, open_store, trust_folder, wall_clock
 
 app = typer.Typer(
@@ -107,10 +111,19 @@ def serve_command(
 ) -> None:
     """Run the coordinator until it is told to stop."""
     settings = load(config)
-    parts = build(settings)
-    desk = CoordinatorDesk(parts, roster.repository(settings).adopt)
-    handlers: dict[str, Handler] = {"submit": desk.submit, "cancel": desk.cancel, "purge": parts.purge}
-    serve(parts.party(desk), handlers, log_format)
+    with monitored(settings.monitoring) as monitor:
+        parts = build(settings)
+        desk = CoordinatorDesk(parts, roster.repository(settings).adopt)
+        handlers: dict[str, Handler] = {"submit": desk.submit, "cancel": desk.cancel, "purge": parts.purge}
+        party = parts.party(desk)
+        monitor.show(Watch(parts, party, "coordinator", budgets=dict, gpu=gpu.memory))
+        serve(party, handlers, log_format)
+
+
+@app.command()
+def alive(config: ConfigOption = _DEFAULT) -> None:
+    """Ask the running coordinator whether it lives: exit status 0 or 1, for a container's health check."""
+    tell_alive(load(config).monitoring)
 
 
 @app.command()

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 import protocols
+from protocols.learning import gpu
 from services import board
 from services.audit import audit_commands
 from services.command import (
@@ -26,20 +27,23 @@ from services.command import (
     seen_from,
     serve,
     store_section,
+    tell_alive,
     write_new,
 )  # fmt: skip
 from services.config import read_yaml
 from services.control import Handler, ask
 from services.errors import RunFailed
 from services.keyring import KeyRing
+from services.monitoring import Monitor, monitored
 from services.runs import Run, RunBook
 from services.state import State
+from services.watch import Watch
 from silo_agent import budget, enrolment, pool_cli
 from silo_agent.checks import check_data, run_checks
 from silo_agent.desk import SiloDesk
 from silo_agent.product import join_tables, table_message
 from silo_agent.request import request
-from silo_agent.settings import CONFIG_FILE, POLICY_TEXT, ConfigOption, config_text, load, load_policy
+from silo_agent.settings import CONFIG_FILE, POLICY_TEXT, ConfigOption, SiloConfig, config_text, load, load_policy
 from silo_agent.spending import Spending
 from silo_agent.wiring import build
 
@@ -129,6 +133,11 @@ def serve_command(config: ConfigOption = _DEFAULT, log_format: LogOption = LogFo
     """Run the agent until it is told to stop."""
     settings = load(config)
     load_policy(settings)
+    with monitored(settings.monitoring) as monitor:
+        _serve(settings, monitor, log_format)
+
+
+def _serve(settings: SiloConfig, monitor: Monitor, log_format: LogForm) -> None:
     parts = build(settings)
 
     def check_table(run: Run) -> None:
@@ -153,7 +162,15 @@ def serve_command(config: ConfigOption = _DEFAULT, log_format: LogOption = LogFo
         "purge": parts.purge,
         **pool_cli.handlers(parts, settings, desk.shelf),
     }
-    serve(parts.party(desk), handlers, log_format)
+    party = parts.party(desk)
+    monitor.show(Watch(parts, party, "silo", budgets=lambda: load_policy(settings).datasets, gpu=gpu.memory))
+    serve(party, handlers, log_format)
+
+
+@app.command()
+def alive(config: ConfigOption = _DEFAULT) -> None:
+    """Ask the running agent whether it lives: exit status 0 or 1, for a container's health check."""
+    tell_alive(load(config).monitoring)
 
 
 @app.command()
