@@ -25,6 +25,7 @@ from services.command import (
     say,
     seen_from,
     store_section,
+    tell_alive,
     write_new,
 )  # fmt: skip
 from services.config import read_yaml
@@ -94,7 +95,13 @@ def serve_command(config: ConfigOption = _DEFAULT, log_format: LogOption = LogFo
     """Run the agent until it is told to stop; one that is not a member yet waits until it is."""
     settings = load(config)
     load_policy(settings)
-    serve(lambda: open_party(settings), log_format)
+    serve(lambda: open_party(settings), settings.monitoring, log_format)
+
+
+@app.command()
+def alive(config: ConfigOption = _DEFAULT) -> None:
+    """Ask the running agent whether it lives: exit status 0 or 1, for a container's health check."""
+    tell_alive(load(config).monitoring)
 
 
 @app.command()
