@@ -1,4 +1,4 @@
-"""What builds and runs containers takes minutes and a container engine: `make test-images` asks for it, nothing else."""
+"""What runs containers takes minutes and an engine: only `make test-images` asks for it."""
 
 from __future__ import annotations
 

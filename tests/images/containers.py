@@ -174,4 +174,3 @@ class Containers:
         program, variable = ("coordinator", "COORDINATOR") if name == HUB else ("silo-agent", "SILO_AGENT")
         config = f"{variable}_CONFIG={HOME}/{name}/{program}.yaml"
         return (*HARDENED, "--volume", f"{self.folder}:{HOME}", "--env", config, images()[program])
-
