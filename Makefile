@@ -7,7 +7,7 @@ DATA        ?=
 BIN         := .venv/bin
 INSTALLED   := .venv/.installed
 
-.PHONY: help install demo demo-sgde demo-sgde-short demo-wire demo-short demo-wire-short test test-fast faults servers lint format audit bench bench-step bench-sgde clean
+.PHONY: help install demo demo-sgde demo-sgde-short demo-wire demo-short demo-wire-short test test-fast faults servers images test-images lint format audit bench bench-step bench-sgde clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -18,7 +18,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' || \
 	  { echo "silokit needs Python 3.11 or 3.12: set PYTHON=python3.11"; exit 1; }
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install -q -c constraints.txt $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch==2.13.0
+	$(BIN)/pip install -q -c constraints.txt --no-deps $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch==2.13.0
 	$(BIN)/pip install -q -c constraints.txt -e '.[evaluation,dev]'
 	@touch $@
 
@@ -45,6 +45,12 @@ test: $(INSTALLED) ## Run all tests; those that need a server say so where it is
 
 servers: $(INSTALLED) ## Install the servers that tests on the wire start for themselves (Debian, as root)
 	apt-get update -q && apt-get install -y -q --no-install-recommends rabbitmq-server
+
+images: ## Build both container images with docker, podman or buildah; TORCH_INDEX=... for CUDA
+	deploy/images/build.sh
+
+test-images: $(INSTALLED) ## Build both images, look inside, run a federation of containers (docker or podman; minutes)
+	IMAGES=1 $(BIN)/pytest -rs tests/images
 
 test-fast: $(INSTALLED) ## Run the tests that take seconds
 	$(BIN)/pytest -m 'not slow' -n auto --dist loadfile --no-loadscope-reorder

@@ -39,7 +39,7 @@ def run(*words: object, check: bool = True, given: str | None = None) -> subproc
     return done
 
 
-def until(what: str, condition: Callable[[], bool], seconds: float = 60) -> None:
+def until(what: str, condition: Callable[[], bool], seconds: float = 60, pause: float = 0.02) -> None:
     """Wait for a condition.
 
     Raises:
@@ -48,7 +48,7 @@ def until(what: str, condition: Callable[[], bool], seconds: float = 60) -> None
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"waited {seconds} s in vain: {what}"
-        time.sleep(0.02)
+        time.sleep(pause)
 
 
 def fingerprint(text: str) -> str:
