@@ -50,7 +50,7 @@ class Observation(Collector):
     def __init__(self, parts: Assembly, party: Party, role: Role, budgets: Budgets, gpu: Gpu) -> None:
         self._parts = parts
         self._party = party
-        self._role = role
+        self._info = (role, parts.config.federation, version("silokit"))
         self._budgets = budgets
         self._gpu = gpu
         self._protocols: dict[str, str] = {}
@@ -61,7 +61,7 @@ class Observation(Collector):
         """See `prometheus_client.registry.Collector`."""
         now = self._parts.clock()
         config = self._parts.config
-        yield metrics.INFO.family({(self._role, config.federation, version("silokit")): 1.0})
+        yield metrics.INFO.family({self._info: 1.0})
         yield metrics.GPU_MEMORY.family({(kind,): size for kind, size in self._gpu().items()})
         yield from self._life()
         with self._asking, State(config.home, writer=False) as state, state.snapshot():
