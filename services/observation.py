@@ -154,7 +154,9 @@ class Observation(Collector):
         yield metrics.RECEIVED.family(_kinds(counts))
         yield metrics.LAST_HEARD.family(_labelled({silo: _moment(text) for silo, text in last.items()}))
         unjudged = state.rows("SELECT arrived FROM arrivals WHERE outcome IS NULL")
-        unused = state.rows("SELECT received FROM inbox WHERE state IN ('ready', 'handed')")
+        unused = state.rows(  # what came for a run that has ended meanwhile waits for nobody
+            "SELECT received FROM inbox LEFT JOIN runs USING (run) WHERE state IN ('ready', 'handed') AND ended IS NULL"
+        )
         waiting = {
             "out": [row["sealed"] for row in unsent],
             "in": [row["arrived"] for row in unjudged],

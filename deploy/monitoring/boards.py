@@ -11,7 +11,8 @@ from deploy.monitoring.panels import Board, Panel
 DAY = 86_400.0
 GROWS_WORSE = ((None, "green"), (0.5, "orange"), (1.0, "red"))
 BUDGET = ((None, "green"), (0.8, "orange"), (1.0, "red"))
-RUNS_OUT = ((None, "red"), (2 * DAY, "orange"), (30 * DAY, "green"))
+RUNS_OUT = ((None, "red"), (7 * DAY, "orange"), (30 * DAY, "green"))
+ROSTER_RUNS_OUT = ((None, "red"), (2 * DAY, "green"))  # it is signed for a week by default
 ANY_IS_BAD = ((None, "green"), (1.0, "red"))
 OF = '{party=~"$party"}'
 RATE = "[$__rate_interval]"
@@ -73,15 +74,18 @@ FEDERATION = Board(
                   [("max by (silo) (silokit_taking_part)", "{{silo}}")]),
         ],
         "What runs out": [
-            Panel("Runs out in", "Certificates, the signed roster and the root: each must be renewed by people.",
-                  "bars", [('min by (what, party) (silokit_expiry_timestamp_seconds{what!="timestamp"}) - time()',
-                            "{{party}} {{what}}")], unit="s", thresholds=RUNS_OUT),
+            Panel("Certificate and root run out in", "People renew both.", "bars",
+                  [('min by (what, party) (silokit_expiry_timestamp_seconds{what=~"certificate|root"}) - time()',
+                    "{{party}} {{what}}")], unit="s", width=6, thresholds=RUNS_OUT),
+            Panel("Roster runs out in", "The list of members, which keyholders sign.", "bars",
+                  [('min by (party) (silokit_expiry_timestamp_seconds{what="roster"}) - time()', "{{party}}")],
+                  unit="s", width=6, thresholds=ROSTER_RUNS_OUT),
             Panel("Trust stays fresh for", "Until a party that hears nothing new joins and accepts nothing more. "
                   "The coordinator renews it every minute.", "lines",
                   [('min by (party) (silokit_expiry_timestamp_seconds{what="timestamp"}) - time()', "{{party}}")],
-                  unit="s"),
+                  unit="s", width=6),
             Panel("The store's clock is ahead by", "A party is wrong when its line alone is off; the store is when "
-                  "all are.", "lines", [("silokit_clock_skew_seconds", "{{party}}")], unit="s"),
+                  "all are.", "lines", [("silokit_clock_skew_seconds", "{{party}}")], unit="s", width=6),
         ],
     },
 )  # fmt: skip
@@ -98,12 +102,12 @@ RUN = Board(
             Panel("Awaited", "Runs that wait for this silo to join.", "bars",
                   [(f"max by (silo) (silokit_awaited{OF})", "{{silo}}")], width=6),
             Panel("How runs ended", "Ended runs that each party remembers.", "bars",
-                  [('sum by (party, phase) (silokit_runs{phase=~"done|failed|declined|cancelled",party=~"$party"})',
+                  [('sum by (party, phase) (silokit_runs{phase=~"done|failed|declined|cancelled",party=~"$party"}) > 0',
                     "{{party}} {{phase}}")], width=6),
         ],
         "Compute": [
             Panel("Computing", "Whether a step is being computed.", "timeline",
-                  [(f"max by (party) (silokit_computing{OF})", "{{party}}")], width=12),
+                  [(f"max by (party) (silokit_computing{OF})", "{{party}}")], width=12, answers=("#44474f", "blue")),
             Panel("Progress", "Of the training under way.", "lines",
                   [(f"silokit_progress_steps{OF} / silokit_progress_of_steps{OF}", "{{party}} {{phase}}")],
                   unit="percentunit", width=12, most=1),
@@ -176,12 +180,15 @@ SILO = Board(
         "What it stands on": [
             Panel("Disk in use", "Where keys and state lie.", "bars",
                   [(f"1 - silokit_disk_free_bytes{OF} / silokit_disk_size_bytes{OF}", "{{party}}")],
-                  unit="percentunit", thresholds=((None, "green"), (0.8, "orange"), (0.9, "red")), most=1),
+                  unit="percentunit", width=6, thresholds=((None, "green"), (0.8, "orange"), (0.9, "red")), most=1),
             Panel("State file", "Grows with every run; it is in the backup.", "lines",
-                  [(f"silokit_state_bytes{OF}", "{{party}}")], unit="bytes"),
-            Panel("Runs out in", "This party's certificate, the roster and the root.", "bars",
-                  [('silokit_expiry_timestamp_seconds{what!="timestamp",party=~"$party"} - time()',
-                    "{{party}} {{what}}")], unit="s", thresholds=RUNS_OUT),
+                  [(f"silokit_state_bytes{OF}", "{{party}}")], unit="bytes", width=6),
+            Panel("Certificate runs out in", "Enrol again with the same keys to renew it.", "bars",
+                  [('silokit_expiry_timestamp_seconds{what="certificate",party=~"$party"} - time()', "{{party}}")],
+                  unit="s", width=6, thresholds=RUNS_OUT),
+            Panel("Roster runs out in", "The consortium has it signed anew.", "bars",
+                  [('silokit_expiry_timestamp_seconds{what="roster",party=~"$party"} - time()', "{{party}}")],
+                  unit="s", width=6, thresholds=ROSTER_RUNS_OUT),
         ],
     },
     'silokit_info{role="silo"}',

@@ -23,7 +23,6 @@ COLUMNS = 24
 Kind = Literal["stat", "lines", "timeline", "bars", "table"]
 Threshold = tuple[float | None, str]
 SOURCE = model.DataSourceRef(type_val="prometheus", uid="${source}")
-_NO, _YES = "red", "green"
 
 
 @dataclass(frozen=True)
@@ -40,6 +39,7 @@ class Panel:
         height: in grid units of about 30 pixels.
         thresholds: from which value on which colour counts, the lowest first and without a value.
         most: the end of the scale, where the scale has one.
+        answers: of a timeline, the colours of no and yes.
     """
 
     title: str
@@ -51,6 +51,7 @@ class Panel:
     height: int = 7
     thresholds: Sequence[Threshold] = ()
     most: float | None = None
+    answers: tuple[str, str] = ("red", "green")
 
 
 @dataclass(frozen=True)
@@ -115,13 +116,12 @@ def _party(selector: str) -> build.QueryVariable:
         .sort(model.VariableSort.ALPHABETICAL_ASC)
         .multi(True)
         .include_all(True)
-        .all_value(".*")
         .current(model.VariableOption(text="All", value="$__all", selected=True))
     )
 
 
 def _panel(panel: Panel) -> Any:
-    made = _KINDS[panel.kind]()
+    made = _timeline(*panel.answers) if panel.kind == "timeline" else _KINDS[panel.kind]()
     made.title(panel.title).description(panel.about).datasource(SOURCE).unit(panel.unit)
     for letter, (expression, legend) in zip("ABC", panel.queries, strict=False):
         target = query.Dataquery().expr(expression).ref_id(letter).legend_format(legend)
@@ -159,10 +159,10 @@ def _bars() -> bargauge.Panel:
     )
 
 
-def _timeline() -> statetimeline.Panel:
+def _timeline(no: str, yes: str) -> statetimeline.Panel:
     answers = {
-        "0": model.ValueMappingResult(text="no", color=_NO, index=0),
-        "1": model.ValueMappingResult(text="yes", color=_YES, index=1),
+        "0": model.ValueMappingResult(text="no", color=no, index=0),
+        "1": model.ValueMappingResult(text="yes", color=yes, index=1),
     }
     return statetimeline.Panel().show_value(look.VisibilityMode.NEVER).mappings([model.ValueMap(options=answers)])
 
@@ -181,5 +181,5 @@ def _columns(labels: Sequence[str]) -> model.DataTransformerConfig:
 
 
 _KINDS: Mapping[Kind, Any] = {
-    "stat": _stat, "lines": _lines, "timeline": _timeline, "bars": _bars, "table": table.Panel,
+    "stat": _stat, "lines": _lines, "bars": _bars, "table": table.Panel,
 }  # fmt: skip

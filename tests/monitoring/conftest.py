@@ -23,6 +23,6 @@ def watched() -> Iterator[Watched]:
         with needing_servers():
             PrometheusServer.require()
             one = Watched(Path(folder), held)
-        one.finish(tables.shared_spec(family="moments"))
+        one.finish(tables.shared_spec(records=120))
         one.finish(tables.spec(training={"steps": 250, "batch": 32}))
         yield one

@@ -34,9 +34,8 @@ class Watched(Federation):
         parties = (HUB, *SILOS)
         self.monitoring = dict(zip((*parties, "broker"), free_ports(len(parties) + 1), strict=True))
         self.servers = Servers(folder / "servers", self.monitoring["broker"])
-        super().__init__(
-            folder, silos=SILOS, tables=tables.write_shared(folder), bus=self.servers.bus, store=self.servers.store
-        )
+        found = tables.write_shared(folder, rows=120)
+        super().__init__(folder, silos=SILOS, tables=found, bus=self.servers.bus, store=self.servers.store)
         self.prometheus = PrometheusServer(folder / "prometheus", self._config())
         self.began = time.time()
         held.callback(self.close)
