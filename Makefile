@@ -8,13 +8,13 @@ DATA        ?=
 COMPOSE     ?= docker compose
 STORE       ?= seaweedfs
 # What `make up` builds first; empty takes images that are there already, for example from the offline bundle.
-IMAGES      ?= images
+BUILD       ?= images
 # `make down VOLUMES=1` removes keys, tables and results too.
 VOLUMES     ?=
 BIN         := .venv/bin
 INSTALLED   := .venv/.installed
 
-.PHONY: help install demo demo-sgde demo-sgde-short demo-wire demo-short demo-wire-short test test-fast faults servers images test-images up down demo-compose test-compose lint format audit bench bench-step bench-sgde clean
+.PHONY: help install demo demo-sgde demo-sgde-short demo-wire demo-short demo-wire-short test test-fast test-rules faults servers images test-images up down demo-compose test-compose lint format audit bench bench-step bench-sgde clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -51,7 +51,10 @@ test: $(INSTALLED) ## Run all tests; those that need a server say so where it is
 	$(BIN)/pytest -rs -n auto --dist loadfile --no-loadscope-reorder
 
 servers: $(INSTALLED) ## Install the servers that tests on the wire start for themselves (Debian, as root)
-	apt-get update -q && apt-get install -y -q --no-install-recommends rabbitmq-server
+	apt-get update -q && apt-get install -y -q --no-install-recommends rabbitmq-server prometheus prometheus-alertmanager
+
+test-rules: $(INSTALLED) ## Test metrics, dashboards and alerts against a real Prometheus (needs `make servers`)
+	$(BIN)/pytest -rs tests/monitoring tests/services/test_metrics.py tests/services/test_health.py
 
 images: ## Build both container images with docker, podman or buildah; TORCH_INDEX=... for CUDA
 	deploy/images/build.sh
@@ -59,10 +62,10 @@ images: ## Build both container images with docker, podman or buildah; TORCH_IND
 test-images: $(INSTALLED) ## Build both images, look inside, run a federation of containers (docker or podman; minutes)
 	IMAGES=1 $(BIN)/pytest -rs tests/images
 
-up: $(INSTALLED) $(IMAGES) ## Start the whole kit on this machine in containers: README, "On one machine, in containers"
+up: $(INSTALLED) $(BUILD) ## Start the whole kit on this machine in containers: README, "On one machine, in containers"
 	COMPOSE='$(COMPOSE)' STORE='$(STORE)' $(BIN)/python -m deploy.compose up $(if $(DATA),--data $(DATA))
 
-demo-compose: $(INSTALLED) $(IMAGES) ## The demo in those containers; SHORT=1 with little training
+demo-compose: $(INSTALLED) $(BUILD) ## The demo in those containers; SHORT=1 with little training
 	COMPOSE='$(COMPOSE)' STORE='$(STORE)' $(BIN)/python -m deploy.compose demo $(if $(DATA),--data $(DATA)) $(if $(SHORT),--short)
 
 down: $(INSTALLED) ## Stop the containers; VOLUMES=1 forgets everything that they kept

@@ -31,4 +31,4 @@ done > "$work/health.log" 2>&1 &
 health=$!
 trap 'kill $health $service; wait; rm -r "$work"' EXIT
 
-time make "$@" IMAGES= COMPOSE="$COMPOSE"
+time make "$@" BUILD= COMPOSE="$COMPOSE"
