@@ -76,8 +76,9 @@ def furnish(kit: Path) -> None:
     (hidden / "security.toml").write_text(store_security())
     _certify_prometheus(provisioned, hidden)
     identities = json.loads((hidden / SEAWEED_IDENTITIES).read_text())["identities"]
-    users = ((one["name"], *one["credentials"][0].values()) for one in identities)
-    (hidden / "minio-users").write_text("".join(f"{name} {key} {secret}\n" for name, key, secret in users))
+    users = [(one["name"], one["credentials"][0]) for one in identities]
+    lines = [f"{name} {told['accessKey']} {told['secretKey']}\n" for name, told in users]
+    (hidden / "minio-users").write_text("".join(lines))
     (hidden / "minio-root").write_text(f"root {secrets.token_urlsafe(30)}\n")
     (hidden / "grafana-password").write_text(secrets.token_urlsafe(18))
     protect(kit)

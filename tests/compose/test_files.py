@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from functools import cache
@@ -12,12 +13,17 @@ from typing import Any
 
 import pytest
 import yaml
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from coordinator.settings import load as load_coordinator
+from deploy.compose.project import Compose
+from deploy.compose.stage import ComposeStage
+from services.certificates import Authority, make_key, request
 from services.config import read_config
 from silo_agent.policy import Policy
 from silo_agent.settings import POLICY_TEXT
 from silo_agent.settings import load as load_silo
+from tests.monitoring.test_rules import run
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
 KIT, MINIO, SILO = (DEPLOY / name for name in ("compose.yaml", "compose/minio.yaml", "compose.silo.yaml"))
@@ -178,6 +184,16 @@ def test_the_parties_configurations_hold(tmp_path: Path) -> None:
         assert config.store == coordinator.store
 
 
+def test_the_demo_tells_parties_paths_as_their_containers_know_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COMPOSE", sys.executable)
+    stage = ComposeStage(Compose(), Path("kit"))
+    mounted = {mount["target"]: mount["source"] for mount in service("kit", "coordinator")["volumes"]}
+    assert Path(mounted["/runs"]).name == stage.spec.parent.name
+    assert stage.told(stage.spec) == f"/runs/{stage.spec.name}"
+    outputs = load_coordinator(DEPLOY / "compose/parties/coordinator.yaml").outputs
+    assert stage.told(Path("kit/results/outcomes/run-1/joined.csv")) == f"{outputs}/run-1/joined.csv"
+
+
 def test_a_hospital_begins_with_a_policy_that_allows_nothing() -> None:
     folder = DEPLOY / "compose/silo"
     assert (folder / "policy.yaml").read_text() == POLICY_TEXT
@@ -206,6 +222,20 @@ def test_prometheus_scrapes_every_party_and_the_broker() -> None:
     assert targets == {*(f"{party}:9464" for party in ("coordinator", *SILOS)), "broker:15692", "prometheus-web:9090"}
     mounted = {one["target"] for one in service("kit", "prometheus")["configs"]}
     assert set(told["rule_files"]) <= mounted
+
+
+def test_prometheus_takes_its_configuration(tmp_path: Path) -> None:
+    config, names = (
+        (DEPLOY / "compose/prometheus.yaml").read_text(),
+        ("authority.crt", "prometheus.crt", "prometheus.key"),
+    )
+    authority, key = Authority.make("monitoring"), make_key()
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    for name, content in zip(names, (authority.pem, authority.sign_party(request(key, "p"), "p"), pem), strict=True):
+        (tmp_path / name).write_bytes(content)
+    (tmp_path / "rules.yaml").write_bytes((DEPLOY / "monitoring/rules.yaml").read_bytes())
+    (tmp_path / "prometheus.yaml").write_text(re.sub("/etc/prometheus|/run/secrets", str(tmp_path), config))
+    run("promtool", "check", "config", tmp_path / "prometheus.yaml")
 
 
 def test_grafana_finds_prometheus_and_the_dashboards() -> None:
