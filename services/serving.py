@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import structlog
 
@@ -33,12 +34,14 @@ class Opened:
     handlers: Mapping[str, Handler]
 
 
-def serve(opens: Callable[[], Opened], form: LogForm) -> None:
+def serve(home: Path, opens: Callable[[], Opened], form: LogForm, *, until_idle: float | None = None) -> None:
     """Serve until SIGTERM or SIGINT; training unwinds to its last checkpoint.
 
     Args:
+        home: the party's private folder.
         opens: puts the party together; called again while somebody has yet to bring what it needs.
         form: how to write the log.
+        until_idle: see `Party.run`.
 
     Raises:
         StateError: another process is this party, or the state is behind what it published.
@@ -46,7 +49,7 @@ def serve(opens: Callable[[], Opened], form: LogForm) -> None:
         SilokitError: whatever else a person must correct first.
     """
     text = form is LogForm.TEXT or (form is LogForm.AUTO and sys.stderr.isatty())
-    log.configure("text" if text else "json")
+    log.configure("text" if text else "json", recent=home)
     stop = threading.Event()
     _at_signals(stop.set)
     opened = _wait_for(opens, stop)
@@ -54,15 +57,15 @@ def serve(opens: Callable[[], Opened], form: LogForm) -> None:
         _at_signals(opened.party.stop)
         if stop.is_set():  # the signal came between the two
             opened.party.stop()
-        _serve(opened)
+        _serve(opened, until_idle)
     _log.info("stopped")
 
 
-def _serve(opened: Opened) -> None:
+def _serve(opened: Opened, until_idle: float | None) -> None:
     party = opened.party
     control = ControlServer(party.state.folder, opened.handlers)
     try:
-        party.run()
+        party.run(until_idle=until_idle)
     finally:
         control.close()
         party.courier.close()
