@@ -31,6 +31,7 @@ from services.command import (
     print_json,
     say,
     store_section,
+    tell_alive,
     write_new,
 )  # fmt: skip
 from services.config import read_yaml
@@ -130,7 +131,13 @@ def serve_command(
 ) -> None:
     """Run the coordinator until it is told to stop; one whose federation is not founded yet waits until it is."""
     settings = load(config)
-    serve(settings.home, lambda: open_party(settings), log_format)
+    serve(settings, lambda: open_party(settings), log_format)
+
+
+@app.command()
+def alive(config: ConfigOption = _DEFAULT) -> None:
+    """Ask the running coordinator whether it lives: exit status 0 or 1, for a container's health check."""
+    tell_alive(load(config).monitoring)
 
 
 @app.command()

@@ -9,6 +9,7 @@ from coordinator import roster
 from coordinator.desk import CoordinatorDesk
 from coordinator.settings import CoordinatorConfig
 from coordinator.trust.kept import KeptTrust
+from protocols.learning import gpu
 from services.contract import Context
 from services.control import Handler
 from services.errors import NotYet
@@ -17,6 +18,7 @@ from services.runs import Run
 from services.serving import Opened
 from services.trust.root import pinned
 from services.trust.tuf import News
+from services.watch import Watch
 from services.wiring import Assembly, assemble, load_keys, open_bus, open_store, trust_folder, wall_clock
 
 
@@ -29,7 +31,8 @@ def open_party(config: CoordinatorConfig) -> Opened:
     parts = build(config)
     desk = CoordinatorDesk(parts, roster.repository(config).adopt)
     handlers: dict[str, Handler] = {"submit": desk.submit, "cancel": desk.cancel, "purge": parts.purge}
-    return Opened(parts.party(desk), handlers)
+    party = parts.party(desk)
+    return Opened(party, handlers, Watch(parts, party, "coordinator", budgets=dict, gpu=gpu.memory))
 
 
 def build(config: CoordinatorConfig) -> Assembly:

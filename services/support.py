@@ -42,11 +42,13 @@ LINES = 2000
 _LEFT_OUT = ("detail", "loss")
 """What a line of the log may say of rows."""
 _MAX_METRICS = 8 << 20
+_NAMES = "secret|password|passwd|token|authorization"
+_is_secret = re.compile(_NAMES, re.IGNORECASE).search
 _SECRETS = (
     (re.compile(r"(?<=://)[^/\s@]+@"), "...@"),  # who, and with which password, in an address
     (re.compile(r"(://[^\s?#]+)\?[^\s#]*"), r"\1?..."),  # what is signed or named behind it
     (re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(-----END [A-Z ]*PRIVATE KEY-----|$)", re.DOTALL), "..."),
-    (re.compile(r"(?i)((?:secret|password|passwd|token|authorization)\S*\s*[:=]\s*)\S.*"), r"\1..."),
+    (re.compile(rf"(?i)((?:{_NAMES})\S*\s*[:=]\s*)\S.*"), r"\1..."),
 )
 
 
@@ -64,6 +66,17 @@ def clean(text: str) -> str:
     for pattern, put in _SECRETS:
         text = pattern.sub(put, text)
     return text
+
+
+def cleaned(value: Any) -> Any:
+    """A value for JSON without what looks like a secret, by its name or in its text."""
+    if isinstance(value, dict):
+        return {
+            key: "..." if re.search(_NAMES, str(key), re.IGNORECASE) else cleaned(one) for key, one in value.items()
+        }
+    if isinstance(value, (list, tuple)):
+        return [cleaned(one) for one in value]
+    return clean(value) if isinstance(value, str) else value
 
 
 def collect(
@@ -87,7 +100,7 @@ def collect(
             _part("metrics.txt", "what monitoring shows at this moment", lambda: _metrics(found)),
         ]
         parts += [_part(f"{name}.json", "settings", partial(_read_json, read)) for name, read in more.items()]
-    return [*parts, _part("check.txt", f"what `{program} check` says", check)]
+    return [*parts, _part("check.txt", f"what `{program} check` says", lambda: clean(check()))]
 
 
 def write(out: Path, parts: list[Part]) -> None:
@@ -110,12 +123,12 @@ def _part(name: str, what: str, read: Callable[[], str]) -> Part:
         text = read()
     except (SilokitError, OSError, HTTPException, sqlite3.Error, ValueError) as error:
         why = error.what if isinstance(error, SilokitError) else f"{type(error).__name__}: {error}"
-        text = f"could not be had: {why}\n"
-    return Part(name, what, clean(text).encode())
+        text = clean(f"could not be had: {why}\n")
+    return Part(name, what, text.encode())
 
 
 def _json(value: Any) -> str:
-    return json.dumps(value, indent=2, default=str) + "\n"
+    return json.dumps(cleaned(value), indent=2, default=str) + "\n"
 
 
 def _read_json(read: Callable[[], Any]) -> str:
@@ -181,13 +194,13 @@ def _lines(path: Path) -> Iterator[str]:
             facts = json.loads(line)
         except ValueError:
             continue  # a power cut's half a line
-        yield json.dumps({key: "left out" if key in _LEFT_OUT else value for key, value in facts.items()})
+        yield json.dumps(cleaned({key: "left out" if key in _LEFT_OUT else value for key, value in facts.items()}))
 
 
 def _metrics(config: PartyConfig) -> str:
-    monitoring = getattr(config, "monitoring", None)
-    if monitoring is None:
+    if config.monitoring is None:
         return "the configuration has no `monitoring`\n"
-    with closing(urllib.request.urlopen(f"http://{monitoring.host}:{monitoring.port}/metrics", timeout=5)) as answer:
+    address = f"http://{config.monitoring.host}:{config.monitoring.port}/metrics"
+    with closing(urllib.request.urlopen(address, timeout=5)) as answer:
         text = answer.read(_MAX_METRICS).decode(errors="replace")
-    return "".join(f"{line}\n" for line in text.splitlines() if "loss" not in line)
+    return clean("".join(f"{line}\n" for line in text.splitlines() if "loss" not in line))

@@ -26,6 +26,7 @@ from services.command import (
     say,
     seen_from,
     store_section,
+    tell_alive,
     write_new,
 )  # fmt: skip
 from services.config import read_yaml
@@ -36,8 +37,9 @@ from services.runs import RunBook
 from services.serving import serve
 from services.state import State
 from services.support_cli import support_command
-from silo_agent import budget, enrolment_cli, pool_cli
+from silo_agent import budget, enrolment_cli
 from silo_agent.checks import run_checks
+from silo_agent.pool import commands as pool_commands
 from silo_agent.product import join_tables
 from silo_agent.request import request
 from silo_agent.settings import CONFIG_FILE, POLICY_TEXT, ConfigOption, config_text, load, load_policy
@@ -60,8 +62,8 @@ app.add_typer(
     )
 )  # fmt: skip
 app.add_typer(budget.app, name="budget")
-app.add_typer(pool_cli.app, name="pool")
-app.command()(pool_cli.synthesize)
+app.add_typer(pool_commands.app, name="pool")
+app.command()(pool_commands.synthesize)
 app.add_typer(enrolment_cli.app)
 FileOption = Annotated[Path, typer.Option(exists=True, dir_okay=False, readable=True)]
 
@@ -109,12 +111,14 @@ def serve_command(
     """Run the agent until it is told to stop; one that is not a member yet waits until it is."""
     settings = load(config)
     load_policy(settings)
-    serve(
-        settings.home,
-        lambda: open_party(settings),
-        log_format,
-        until_idle=60 * until_idle if until_idle is not None else None,
-    )
+    seconds = None if until_idle is None else 60 * until_idle
+    serve(settings, lambda: open_party(settings), log_format, until_idle=seconds)
+
+
+@app.command()
+def alive(config: ConfigOption = _DEFAULT) -> None:
+    """Ask the running agent whether it lives: exit status 0 or 1, for a container's health check."""
+    tell_alive(load(config).monitoring)
 
 
 @app.command()

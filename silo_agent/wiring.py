@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import protocols
+from protocols.learning import gpu
 from services.contract import Context, Message
 from services.control import Handler
 from services.keyring import KeyRing
@@ -13,10 +14,11 @@ from services.runs import Run
 from services.serving import Opened
 from services.trust.root import pinned
 from services.trust.tuf import News, TufTrust
+from services.watch import Watch
 from services.wiring import Assembly, assemble, load_keys, open_bus, open_store, trust_folder, wall_clock
-from silo_agent import pool_cli
 from silo_agent.checks import check_data
 from silo_agent.desk import SiloDesk
+from silo_agent.pool import commands as pool_commands
 from silo_agent.product import table_message
 from silo_agent.settings import SiloConfig, load_policy
 from silo_agent.spending import Spending
@@ -46,9 +48,11 @@ def open_party(config: SiloConfig) -> Opened:
         "decline": desk.decline,
         "release": release,
         "purge": parts.purge,
-        **pool_cli.handlers(parts, config, desk.shelf),
+        **pool_commands.handlers(parts, config, desk.shelf),
     }
-    return Opened(parts.party(desk), handlers)
+    party = parts.party(desk)
+    watch = Watch(parts, party, "silo", budgets=lambda: load_policy(config).datasets, gpu=gpu.memory)
+    return Opened(party, handlers, watch)
 
 
 def build(config: SiloConfig) -> Assembly:

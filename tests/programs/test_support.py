@@ -45,6 +45,7 @@ def silo(tmp_path: Path) -> Path:
     keep = Recent(folder / "state")
     keep(None, "info", {"event": "run ended", "run": "trial-1", "detail": "31 of 20417 values lie outside"})
     keep(None, "info", {"event": "progress", "done": 5, "loss": 0.73125})
+    keep(None, "info", {"event": "login", "token": "hush-hush"})
     keep(None, "info", {"event": "waits", "reason": "no way to https://me:hush-hush@proxy.example.org/?sig=hush-hush"})
     return folder
 
@@ -81,7 +82,8 @@ def test_a_bundle_tells_what_is_going_on_and_no_secret_row_or_count(silo: Path) 
     assert [(run["run"], run["phase"]) for run in state["runs"]] == [("trial-1", "failed")]
     assert [one["name"] for one in state["quarantine"]] == ["the signature does not hold"]
     assert state["chains"] == {"audit": "2 records, whole", "ledger": "0 records, whole"}
-    assert [json.loads(line)["event"] for line in parts["log.jsonl"].splitlines()] == ["run ended", "progress", "waits"]
+    lines = [json.loads(line) for line in parts["log.jsonl"].splitlines()]
+    assert [line["event"] for line in lines] == ["run ended", "progress", "login", "waits"]
     assert "has not been admitted" in parts["check.txt"]
 
 
