@@ -20,7 +20,7 @@ import sys
 import tarfile
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from io import BytesIO
 from pathlib import Path
@@ -32,7 +32,7 @@ from services.artifact import Digest, Name, canonical_json
 from services.documents import STREAM
 from services.errors import ConfigError, StateError
 from services.files import TEMPORARY, remove_tree, sync_folder
-from services.home import LOCK, OUTBOX, PASSING, STATE_FILE
+from services.home import FORMER, KEYS, LOCK, NEXT, OUTBOX, PASSING, STATE_FILE
 from services.keyring import taking_turns
 from services.versions import program_version
 from services.wiring import PartyConfig
@@ -137,17 +137,18 @@ def _check_place(config: PartyConfig, out: Path) -> None:
 
 
 def _write(config: PartyConfig, program: str, file: IO[bytes], *, outputs: bool) -> Manifest:
-    with tarfile.open(fileobj=file, mode="w|", format=tarfile.PAX_FORMAT) as tar, ExitStack() as locks:
+    home = config.home
+    with tarfile.open(fileobj=file, mode="w|", format=tarfile.PAX_FORMAT) as tar:
         archive = _Archive(tar)
-        _add_state(config.home, archive)
-        locks.enter_context(taking_turns(config.home))
-        for guarded in sorted(config.home.glob(f"*/{LOCK}")):
-            fcntl.flock(locks.enter_context(guarded.open("rb")), fcntl.LOCK_EX)
-        for path in _lasting(config.home):
-            archive.add(f"{HOME}/{path.relative_to(config.home).as_posix()}", path)
-        if outputs and config.outputs.is_dir():
-            for path in sorted(config.outputs.rglob("*")):
-                archive.add(f"{OUTPUTS}/{path.relative_to(config.outputs).as_posix()}", path)
+        _add_state(home, archive)
+        with taking_turns(home):
+            for name in (KEYS, NEXT, FORMER):
+                archive.add_folder(HOME, home, home / name)
+        for entry in _lasting(home):
+            with _unchanged(entry):
+                archive.add_folder(HOME, home, entry)
+        if outputs:
+            archive.add_folder(OUTPUTS, config.outputs, config.outputs)
         manifest = Manifest(
             program=program, version=program_version(), federation=config.federation, name=config.name,
             created=datetime.now(UTC), files=archive.digests,
@@ -187,13 +188,25 @@ def _copy_state(source: Path, target: Path) -> list[str]:
 
 
 def _lasting(home: Path) -> Iterator[Path]:
-    """The files of a home that a backup holds beside state file and outbox."""
+    """What a home holds beside state file, outbox and keys, and a backup too."""
     for entry in sorted(home.iterdir()):
         name = entry.name
-        if name.startswith((".", STATE_FILE)) or name in {OUTBOX, *PASSING} or name.endswith(".incoming"):
-            continue
-        files = sorted(entry.rglob("*")) if entry.is_dir() else [entry]
-        yield from (path for path in files if not path.name.startswith((TEMPORARY, "tmp")) and path.name != LOCK)
+        passing = name in PASSING or name.startswith(".") or name.endswith(".incoming")
+        if not passing and not name.startswith(STATE_FILE) and name not in {OUTBOX, KEYS, NEXT, FORMER}:
+            yield entry
+
+
+@contextmanager
+def _unchanged(entry: Path) -> Iterator[None]:
+    """Let nobody change a folder that is changed under a lock."""
+    try:
+        lock = (entry / LOCK).open("rb")
+    except OSError:  # it has none
+        yield
+        return
+    with lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 class _Archive:
@@ -214,6 +227,12 @@ class _Archive:
         with file:
             self._put(name, file, os.fstat(file.fileno()).st_size)
         return True
+
+    def add_folder(self, under: str, root: Path, folder: Path) -> None:
+        """Add a folder's finished files, or a file, by their paths from `root`, as `under` in the archive."""
+        for path in sorted(folder.rglob("*")) if folder.is_dir() else [folder]:
+            if not path.name.startswith((TEMPORARY, "tmp")) and path.name != LOCK:
+                self.add(f"{under}/{path.relative_to(root).as_posix()}", path)
 
     def add_bytes(self, name: str, content: bytes) -> None:
         """Add a file by its bytes."""

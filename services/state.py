@@ -138,7 +138,11 @@ class State:
         self._db.row_factory = sqlite3.Row
         self._db.execute("PRAGMA synchronous=FULL")
         self._db.execute("PRAGMA journal_mode=WAL" if writer else "PRAGMA query_only=ON")
-        self._migrate(writer=writer)
+        try:
+            self._migrate(writer=writer)
+        except BaseException:
+            self.close()
+            raise
 
     def _lock(self) -> None:
         self._lock_file = os.open(self.folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

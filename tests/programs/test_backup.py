@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import silo_agent.settings
-from services.artifact import NoData, Spend
+from services.artifact import Spend
 from services.contract import Message
 from services.ledger import Budget
 from silo_agent.wiring import build
@@ -50,11 +50,8 @@ def spend(federation: Federation) -> None:
         mechanism = gaussian(8.0).mechanism.model_dump(mode="json")
         release = Spend(mechanism=mechanism, delta=DELTA)
         parts.host._reserve("trial", "train", release)
-        to = parts.courier.everybody()
-        parts.courier.publish(
-            "trial", "train", Message("pool.generator", b"it", release), to, seconds=0, schema_hash=""
-        )
-        parts.courier.send("trial", "word", Message("run.word", b"", NoData()), to, expires=parts.clock())
+        made = Message("pool.generator", b"a generator", release)
+        parts.courier.publish("trial", "train", made, parts.courier.everybody(), seconds=0, schema_hash="0" * 64)
         parts.courier.deliver()
     finally:
         parts.courier.close()
