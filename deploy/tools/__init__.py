@@ -1,0 +1,1 @@
+"""What those who maintain the kit run: tools fetched at pinned digests, and files that are made from other files."""
