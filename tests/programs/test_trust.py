@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from services.keyring import KeyRing
-from tests.programs.federation import HUB, Federation, fingerprint, run, until
+from tests.programs.commands import run
+from tests.programs.federation import HUB, Federation, fingerprint, until
 
 EVERYBODY = (HUB, "east", "west")
 OFTEN = "services.party:RECONCILE_EVERY:number:1"  # look for news every second
