@@ -28,7 +28,7 @@ HUB = "hub"
 PROGRAM = {True: "coordinator", False: "silo-agent"}
 
 
-def until(what: str, condition: Callable[[], bool], seconds: float = 60) -> None:
+def until(what: str, condition: Callable[[], bool], seconds: float = 120) -> None:
     """Wait for a condition.
 
     Raises:
@@ -132,7 +132,7 @@ class Federation:
         process = self.processes.pop(name)
         if process.poll() is None:
             process.send_signal(number)
-        return process.wait(30)
+        return process.wait(120)
 
     def close(self) -> None:
         """End every process."""
