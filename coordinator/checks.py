@@ -12,15 +12,15 @@ from services.checks import check_party, read_configuration
 from services.report import Report
 
 
-def run_checks(console: Console, path: Path, *, network: bool) -> bool:
-    """Run and print every check; returns whether all passed."""
+def run_checks(console: Console, path: Path, *, network: bool, start: bool) -> bool:
+    """Run and print every check; returns whether all passed, or with `start` those that waiting does not heal."""
     report = Report(console)
     config = read_configuration(report, lambda: load(path), path)
     if config is not None:
         report.look("repository", lambda: _repository(config))
         check_party(report, config, network=network)
     report.show()
-    return report.passed
+    return config is not None if start else report.passed
 
 
 def _repository(config: CoordinatorConfig) -> str:

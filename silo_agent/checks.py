@@ -37,16 +37,16 @@ def check_data(config: SiloConfig, spec: Mapping[str, Any]) -> str:
     return f"{len(ids)} rows, {len(table.columns)} columns fit the schema"
 
 
-def run_checks(console: Console, path: Path, spec: Path | None, *, network: bool) -> bool:
-    """Run and print every check; returns whether all passed."""
+def run_checks(console: Console, path: Path, spec: Path | None, *, network: bool, start: bool) -> bool:
+    """Run and print every check; returns whether all passed, or with `start` those that waiting does not heal."""
     report = Report(console)
     config = read_configuration(report, lambda: load(path), path)
+    can_start = config is not None and report.look("policy", lambda: _policy(config))
     if config is not None:
-        report.look("policy", lambda: _policy(config))
         check_party(report, config, network=network)
         report.look("data", lambda: _data(config, spec))
     report.show()
-    return report.passed
+    return can_start if start else report.passed
 
 
 def _policy(config: SiloConfig) -> str:
