@@ -11,12 +11,11 @@ import protocols
 from coordinator import provision as provisioned
 from coordinator import roster
 from coordinator.checks import run_checks
-from coordinator.desk import CoordinatorDesk
 from coordinator.settings import CONFIG_FILE, ConfigOption, CoordinatorConfig, config_text, load
 from coordinator.trust import keyholders
-from coordinator.trust.kept import KeptTrust
 from coordinator.trust_cli import app as trust_app
 from coordinator.trust_cli import tell
+from coordinator.wiring import open_party
 from services import board
 from services.audit import audit_commands
 from services.command import (
@@ -31,18 +30,18 @@ from services.command import (
     console,
     print_json,
     say,
-    serve,
     store_section,
+    tell_alive,
     write_new,
 )  # fmt: skip
 from services.config import read_yaml
-from services.contract import Context
-from services.control import Handler, ask
-from services.errors import RunFailed
-from services.runs import Run, RunBook
+from services.control import ask
+from services.errors import RunFailed, TrustError
+from services.home import holds_party
+from services.keys import VerifyKey
+from services.runs import RunBook
+from services.serving import serve
 from services.state import State
-from services.trust.tuf import News
-from services.wiring import Assembly, assemble, load_keys, open_bus, open_store, trust_folder, wall_clock
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
@@ -50,6 +49,10 @@ app = typer.Typer(
 )  # fmt: skip
 app.add_typer(trust_app)
 _DEFAULT = Path(CONFIG_FILE)
+KeyholderOption = Annotated[
+    list[Path] | None, typer.Option(help="A keyholder's public file (NAME.pub); repeat for several.")
+]
+ThresholdOption = Annotated[int, typer.Option(help="How many keyholders must sign each change.")]
 app.add_typer(audit_commands(ConfigOption, _DEFAULT, lambda path: load(path).home), name="audit")
 
 
@@ -60,23 +63,35 @@ def init(
     store: Annotated[str, typer.Option(help="The federation's store: a folder, or https://HOST[:PORT]/BUCKET.")],
     bus: Annotated[str, typer.Option(help="The federation's event bus: an SQLite file, or amqps://HOST[:PORT].")],
     name: Annotated[str, typer.Option(help="The coordinator's name.")] = "coordinator",
-    keyholder: Annotated[
-        list[Path] | None, typer.Option(help="A keyholder's public file (NAME.pub); repeat for several.")
-    ] = None,
-    threshold: Annotated[int, typer.Option(help="How many keyholders must sign each change.")] = 1,
+    keyholder: KeyholderOption = None,
+    threshold: ThresholdOption = 1,
 ) -> None:
     """Found a federation: configuration, keys, and a roster with the coordinator alone, for keyholders to sign."""
     check_names(name, federation)
     holders = keyholders.read(keyholder or [])
     config_path = folder / CONFIG_FILE
     write_new(config_path, config_text(name, federation, store_section(folder, store), bus_section(folder, bus)))
-    settings = load(config_path)
+    _found(load(config_path), holders, threshold)
+    say(f"Its configuration is {config_path}.")
+
+
+@app.command()
+def found(keyholder: KeyholderOption = None, threshold: ThresholdOption = 1, config: ConfigOption = _DEFAULT) -> None:
+    """Found the federation of a configuration that is there already, as in a container; else as `init`."""
+    _found(load(config), keyholders.read(keyholder or []), threshold)
+
+
+def _found(settings: CoordinatorConfig, holders: dict[str, VerifyKey], threshold: int) -> None:
+    if holds_party(settings.home):
+        raise TrustError(
+            f"{settings.home} holds a coordinator already", fix="keep it, or move it away first", kept="its keys"
+        )
     if not holders:
         first = keyholders.make("first", settings.keyholders)
         holders = {first.name: first.verify}
         say(f"You are the only keyholder: move {settings.keyholders} to a medium that is not always there.")
     outcome = roster.found(settings, holders, threshold)
-    say(f"Federation [bold]{federation}[/] is founded. Its configuration is {config_path}.")
+    say(f"Federation [bold]{settings.federation}[/] is founded.")
     tell(outcome)
     say(f"Root fingerprint, to read to every silo by telephone:\n  [bold]{outcome.fingerprint}[/]")
 
@@ -106,12 +121,15 @@ def serve_command(
     config: ConfigOption = _DEFAULT,
     log_format: LogOption = LogForm.AUTO,
 ) -> None:
-    """Run the coordinator until it is told to stop."""
+    """Run the coordinator until it is told to stop; one whose federation is not founded yet waits until it is."""
     settings = load(config)
-    parts = build(settings)
-    desk = CoordinatorDesk(parts, roster.repository(settings).adopt)
-    handlers: dict[str, Handler] = {"submit": desk.submit, "cancel": desk.cancel, "purge": parts.purge}
-    serve(parts.party(desk), handlers, log_format)
+    serve(lambda: open_party(settings), settings.monitoring, log_format)
+
+
+@app.command()
+def alive(config: ConfigOption = _DEFAULT) -> None:
+    """Ask the running coordinator whether it lives: exit status 0 or 1, for a container's health check."""
+    tell_alive(load(config).monitoring)
 
 
 @app.command()
@@ -160,37 +178,3 @@ def cancel(run: RunArgument, config: ConfigOption = _DEFAULT) -> None:
 def purge(run: RunArgument, config: ConfigOption = _DEFAULT) -> None:
     """Delete what the coordinator published for a run that has ended, and destroy its run key."""
     typer.echo(ask(load(config).home, "purge", run=run))
-
-
-def build(config: CoordinatorConfig) -> Assembly:
-    """The coordinator's parts, from its configuration.
-
-    Raises:
-        SilokitError: keys, trust, store, bus or state cannot be used.
-    """
-
-    def context(run: Run, workspace: Path) -> Context:
-        return Context(
-            run=run.run, spec=run.spec, me=config.name, coordinator=config.name, silos=run.silos,
-            workspace=workspace, device=config.device,
-        )  # fmt: skip
-
-    store = open_store(config.store)
-    repository = roster.repository(config)
-    repository.require_founded()
-
-    def trust(news: News) -> KeptTrust:
-        return KeptTrust(
-            repository, store, federation=config.federation, folder=trust_folder(config), clock=wall_clock, news=news
-        )
-
-    return assemble(
-        config=config,
-        ring=load_keys(config),
-        trust=trust,
-        store=store,
-        bus=open_bus(config),
-        guard=lambda _run, _message, _to: "",  # what reaches the coordinator has passed the silos' policies
-        load=lambda name: protocols.half(name, "coordinator"),
-        context=context,
-    )

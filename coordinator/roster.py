@@ -21,6 +21,7 @@ from coordinator.trust.metadata import ROOT_LIFE, holders_of, make_root, make_ta
 from coordinator.trust.repository import Repository
 from services.certificates import make_key, write_key
 from services.certificates import request as certificate_request
+from services.documents import write_document
 from services.enrolment import (
     STORE_CREDENTIALS,
     TLS_AUTHORITY,
@@ -127,7 +128,7 @@ def admit(config: CoordinatorConfig, request: Request, former: VerifyKey | None,
         credentials=issuer.credentials(silo.name),
     )
     outcome = _change(config, store, _renewed(config, roster, silo)) if known != silo else None
-    write_atomic(target, data, mode=0o644)
+    write_document(target, data)
     return outcome
 
 

@@ -69,4 +69,9 @@ keyholders: keyholders
 
 # auto takes a GPU when there is one; else cpu or cuda.
 device: auto
+
+# Where health (/healthz, /readyz) and metrics for Prometheus (/metrics) are served; nowhere without these lines.
+# monitoring:
+#   host: 127.0.0.1
+#   port: 9464
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -15,6 +16,7 @@ from coordinator.trust import keyholders
 from coordinator.trust.draft import Draft
 from coordinator.trust.metadata import holders_of
 from services.command import JsonOption, check_names, console, print_json, say
+from services.documents import STREAM, check_told
 from services.errors import ConfigError
 from services.keys import load_signing
 from services.trust import Roster
@@ -23,32 +25,35 @@ app = typer.Typer()
 _DEFAULT = Path(CONFIG_FILE)
 
 
-def tell(outcome: Outcome) -> None:
-    """Say what became of a change, and what is left to do."""
+def tell(outcome: Outcome, *, beside: Path | None = None) -> None:
+    """Say what became of a change, and what is left to do; `beside` is as in `say`."""
+    line = partial(say, beside=beside)
     if outcome.draft is not None:
-        say(f"{outcome.lacks} keyholders must sign [bold]{outcome.draft}[/] with `coordinator sign`: in turn, or on")
-        say("copies. Then run `coordinator publish` with it, or with all copies. Until then nothing changes.")
+        line(f"{outcome.lacks} keyholders must sign [bold]{outcome.draft}[/] with `coordinator sign`: in turn, or on")
+        line("copies. Then run `coordinator publish` with it, or with all copies. Until then nothing changes.")
         return
-    say(f"Version {outcome.version} of the trust is signed" + (" and published." if outcome.shown else "."))
+    line(f"Version {outcome.version} of the trust is signed" + (" and published." if outcome.shown else "."))
     if not outcome.shown:
-        say("The store does not answer yet: the running coordinator brings it there.")
+        line("The store does not answer yet: the running coordinator brings it there.")
 
 
 @app.command()
 def admit(
-    request: Annotated[Path, typer.Argument(help="The silo's enrolment request.")],
+    request: Annotated[Path, typer.Argument(help="The silo's enrolment request; - is standard input.")],
     fingerprint: Annotated[str | None, typer.Option(help="The fingerprint that the silo read to you.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Where to write the admission file.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Where to write the admission; - is standard output.")] = None,
     config: ConfigOption = _DEFAULT,
 ) -> None:
     """Admit a silo, or a member's new keys, after comparing fingerprints."""
     settings = load(config)
+    check_told(request, fingerprint)
     enrolment, former = roster.read_enrolment(settings, request)
     identity = enrolment.identity
     shown = identity.fingerprint()
-    say(f"[bold]{identity.name}[/] shows the fingerprint\n  [bold]{shown}[/]")
+    line = partial(say, beside=out)
+    line(f"[bold]{identity.name}[/] shows the fingerprint\n  [bold]{shown}[/]")
     if fingerprint is None:
-        typer.confirm("Did the silo read you exactly this, by telephone?", abort=True)
+        typer.confirm("Did the silo read you exactly this, by telephone?", abort=True, err=out == STREAM)
     elif fingerprint.replace(" ", "").upper() != shown.replace(" ", ""):
         raise ConfigError(
             f"{identity.name}'s request has another fingerprint than the one you gave",
@@ -58,11 +63,13 @@ def admit(
     target = out or request.with_name(f"admission-{identity.name}.json")
     outcome = roster.admit(settings, enrolment, former, target)
     if outcome is None:
-        say(f"{identity.name} is a member with these keys already; its certificate is new.")
+        line(f"{identity.name} is a member with these keys already; its certificate is new.")
     else:
-        tell(outcome)
-    say(f"Send [bold]{target}[/] to the silo.")
-    say(f"Root fingerprint, to read to the silo:\n  [bold]{roster.fingerprint(settings)}[/]")
+        tell(outcome, beside=out)
+    line(
+        "Send what stands on standard output to the silo." if out == STREAM else f"Send [bold]{target}[/] to the silo."
+    )
+    line(f"Root fingerprint, to read to the silo:\n  [bold]{roster.fingerprint(settings)}[/]")
 
 
 @app.command()

@@ -1,28 +1,25 @@
-"""What both command lines share: errors for people, the configuration option, and a service's life under signals."""
+"""What both command lines share: errors for people, options, and what they print."""
 
 from __future__ import annotations
 
 import json
 import os
-import signal
 import sys
-from collections.abc import Callable, Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-import structlog
 import typer
 from rich.console import Console
 from rich.markup import escape
 
 from services import log
 from services.artifact import check_name
-from services.control import ControlServer
+from services.documents import STREAM
 from services.enrolment import STORE_CREDENTIALS, TLS_AUTHORITY, TLS_CERTIFICATE, TLS_KEY
-from services.errors import ConfigError, SilokitError
-from services.party import Party
+from services.errors import ConfigError, NotRunning, SilokitError
+from services.monitoring import MonitoringConfig, ask_alive
 from services.store.s3 import S3Config
 
 console = Console()
@@ -152,38 +149,25 @@ def store_section(folder: Path, store: str) -> str:
     {ca if endpoint.startswith("https:") else "insecure: true"}"""
 
 
-def say(text: str) -> None:
-    """Print a line for people, without breaking paths and fingerprints."""
-    console.print(text, soft_wrap=True, highlight=False)
+def tell_alive(config: MonitoringConfig | None) -> None:
+    """Say whether the program that runs here lives, and exit with 1 if it does not: what container engines expect."""
+    try:
+        say(ask_alive(config))
+    except NotRunning as error:
+        say(f"{error.what}: {error.fix}")
+        raise typer.Exit(1) from None
+
+
+def say(text: str, *, beside: Path | None = None) -> None:
+    """Print a line for people, without breaking paths and fingerprints.
+
+    Args:
+        text: the line.
+        beside: a document that is written too; where it goes to standard output, people's words go to standard error.
+    """
+    (_errors if beside == STREAM else console).print(text, soft_wrap=True, highlight=False)
 
 
 def print_json(value: Any) -> None:
     """Print JSON for programs, free of any styling."""
     sys.stdout.write(json.dumps(value, indent=2) + "\n")
-
-
-def serve(party: Party, handlers: Mapping[str, Callable[..., Any]], form: LogForm) -> None:
-    """Serve until SIGTERM or SIGINT; training unwinds to its last checkpoint.
-
-    Args:
-        party: who serves.
-        handlers: what the control socket answers.
-        form: how to write the log.
-
-    Raises:
-        StateError: another process is this party, or the state is behind what it published.
-        StoreRefused: the store cannot be trusted with the federation.
-    """
-    text = form is LogForm.TEXT or (form is LogForm.AUTO and sys.stderr.isatty())
-    log.configure("text" if text else "json")
-    logger = structlog.get_logger()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: party.stop())
-    control = ControlServer(party.state.folder, handlers)
-    try:
-        party.run()
-    finally:
-        control.close()
-        party.courier.close()
-        party.state.close()
-    logger.info("stopped")

@@ -14,8 +14,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from services import dsse
 from services.artifact import Name, canonical_json, parse_json
+from services.documents import read_document, write_document
 from services.errors import InvalidArtifact, TrustError
-from services.files import write_atomic
 from services.keyring import KeyRing
 from services.keys import PublicIdentity, SigningKey, VerifyKey
 from services.store.credentials import StoreCredentials
@@ -90,7 +90,7 @@ def write_request(
     if former is not None:
         vouched = Vouched(request=data.decode(), former=former.public)
         data = dsse.sign(canonical_json(vouched.model_dump(mode="json")), VOUCHED_TYPE, former)
-    write_atomic(target, data, mode=0o644)
+    write_document(target, data)
 
 
 def read_request(data: bytes, federation: str) -> tuple[Request, VerifyKey | None]:
@@ -154,16 +154,9 @@ def _info(federation: str, name: str) -> bytes:
 
 
 def read_limited(path: Path) -> bytes:
-    """A file from somebody else, up to a limit.
+    """An enrolment file from somebody else, or standard input, up to a limit.
 
     Raises:
         TrustError: it is absent or too large.
     """
-    try:
-        with path.open("rb") as file:
-            data = file.read(_LIMIT + 1)
-    except OSError as error:
-        raise TrustError(f"{path} cannot be read: {error.strerror}", fix="check the path") from error
-    if len(data) > _LIMIT:
-        raise TrustError(f"{path} is larger than any enrolment file")
-    return data
+    return read_document(path, _LIMIT)

@@ -55,6 +55,10 @@ class TrustError(SilokitError):
     exit_code = 4
 
 
+class NotYet(TrustError):
+    """What only a person can bring is not there yet: a service waits for it."""
+
+
 class PolicyRefusal(SilokitError):
     """The silo's own policy forbids what was asked."""
 

@@ -30,6 +30,7 @@ from services.desk import Desk, Reception
 from services.errors import InvalidArtifact, PolicyRefusal, SilokitError, TrustError
 from services.files import private_folder, remove_tree, sync_folder
 from services.inbox import Inbox, received
+from services.metrics import TRAINED
 from services.runs import Run, RunBook, RunKeys
 from services.state import LIVE, State
 
@@ -95,6 +96,7 @@ class Host:
         self._active: dict[str, _Active] = {}
         self._interrupted: set[str] = set()
         self._stopping = threading.Event()
+        self._spoke: float | None = None  # when the step under way began or reported
 
     def stop(self) -> None:
         """Ask work under way to unwind at its next report of progress."""
@@ -110,6 +112,11 @@ class Host:
         for row in ends:
             self.interrupt(row["run"])
         return len(ends)
+
+    @property
+    def quiet(self) -> float | None:
+        """For how many seconds the step under way has not reported; None while nothing is computed."""
+        return None if self._spoke is None else time.monotonic() - self._spoke
 
     def work_once(self, desk: Desk) -> bool:
         """Do the next thing there is to do; returns False when there was nothing."""
@@ -215,8 +222,11 @@ class Host:
         if work.spends is not None:
             self._reserve(run.run, work.key, work.spends)
         _log.info("work", run=run.run, step=work.key)
-        started = time.monotonic()
-        message = work.compute(self._progress(run, row, work.key))
+        started = self._spoke = time.monotonic()
+        try:
+            message = work.compute(self._progress(run, row, work.key))
+        finally:
+            self._spoke = None
         seconds = time.monotonic() - started
         self._crashes.works(run.run, row)
         if message is None:
@@ -228,13 +238,17 @@ class Host:
 
     def _progress(self, run: Run, row: Any, step_name: str) -> ProgressCallback:
         last = 0.0
+        done: dict[str, int] = {}
 
         def report(phase: str, step: int, total: int, loss: float | None) -> None:
             nonlocal last
             if self._stopping.is_set() or run.run in self._interrupted or self._clock() > run.deadline:
                 raise Stopped
             self._crashes.works(run.run, row)
-            now = time.monotonic()
+            now = self._spoke = time.monotonic()
+            # what a checkpoint brings is no progress of this process
+            TRAINED.labels(run.protocol, phase).inc(max(0, step - done.get(phase, step)))
+            done[phase] = step
             if now - last < _PROGRESS_EVERY and step < total:
                 return
             last = now

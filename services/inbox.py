@@ -17,6 +17,7 @@ import structlog
 from services.chain import AUDIT, Chain
 from services.contract import Received
 from services.errors import InvalidArtifact
+from services.metrics import QUARANTINED
 from services.runs import ENDINGS
 from services.state import State
 
@@ -88,6 +89,7 @@ class Inbox:
             self._state.quarantine(name, error.what, self._clock())
             Chain(self._state, AUDIT).append("quarantined", self._clock(), manifest=name, reason=error.what)
             self.mark(row, "refused")
+        QUARANTINED.labels("content").inc()
 
     def _change(self, row: Any, what: str, value: Any) -> None:
         place = (row["sender"], row["run"], row["sequence"])

@@ -20,12 +20,11 @@ from pathlib import Path
 from typing import Self
 
 from services.errors import TrustError
-from services.files import sync_folder
+from services.files import private_folder, sync_folder
+from services.home import FORMER, KEYS, NEXT, holds_party
 from services.keyfile import read_public
 from services.keys import Identity, PublicIdentity, SealingKey, SigningKey, VerifyKey, destroy, load_sealing
 from services.trust import Roster
-
-KEYS, NEXT, FORMER = "keys", "keys-next", "keys-former"
 
 
 class KeyRing:
@@ -55,6 +54,19 @@ class KeyRing:
             TrustError: there are keys already.
         """
         Identity.create(home / KEYS, name)
+        return cls(home)
+
+    @classmethod
+    def ensure(cls, home: Path, name: str) -> Self:
+        """The party's keys, drawn now where its private folder holds nothing of a party yet.
+
+        Raises:
+            TrustError: a state has lost its keys, or a file is damaged.
+        """
+        private_folder(home)
+        with _turn(home):
+            if not holds_party(home):
+                Identity.create(home / KEYS, name)
         return cls(home)
 
     @property

@@ -13,12 +13,14 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import timedelta
 
 import structlog
 
 from services.bus import BusError
 from services.courier import Courier
 from services.errors import SilokitError, StateError, StoreError, TrustError
+from services.health import Vitals
 from services.host import Desk, Host
 from services.state import State
 from services.store.probe import StoreRefused
@@ -27,6 +29,7 @@ from services.trust import Trust
 IDLE = 0.1  # seconds between two looks for work
 LISTEN = 0.03  # seconds between two looks at the bus
 RECONCILE_EVERY = 15.0  # seconds between two listings of the store
+CLOCK_EVERY = 300.0  # seconds between two looks at the store's clock
 _TRANSIENT = (StoreError, BusError, TrustError)
 _log = structlog.get_logger()
 
@@ -63,19 +66,33 @@ class Party:
         host: what runs its halves.
         desk: the program's side of a run's life.
         meet_store: finds out, before anything is sent, whether the store can be trusted with the federation.
+        skew: asks the store by how much its clock is ahead; None when it does not tell.
+
+    Attributes:
+        vitals: what the threads note of themselves.
     """
 
     def __init__(
-        self, *, state: State, courier: Courier, trust: Trust, host: Host, desk: Desk, meet_store: Callable[[], None]
+        self,
+        *,
+        state: State,
+        courier: Courier,
+        trust: Trust,
+        host: Host,
+        desk: Desk,
+        meet_store: Callable[[], None],
+        skew: Callable[[], timedelta | None],
     ) -> None:
         self.state = state
         self.courier = courier
         self.trust = trust
         self.host = host
         self.desk = desk
+        self.vitals = Vitals()
         self._meet_store = meet_store
+        self._skew = skew
         self._stop = threading.Event()
-        self._listed = 0.0
+        self._listed = self._compared = 0.0
         self._paces: dict[str, Pace] = {}
         self._broken: BaseException | None = None  # what ended the thread that hears, or the wire's
         self._ready = False
@@ -118,6 +135,8 @@ class Party:
         if time.monotonic() - self._listed >= RECONCILE_EVERY and self._try("list", self.look_again):
             self._listed = time.monotonic()
         moved += self._try("accept", self.courier.accept)
+        if time.monotonic() - self._compared >= CLOCK_EVERY and self._try("clock", self._compare_clocks):
+            self._compared = time.monotonic()
         self._try("heed", self.host.heed_endings)
         return bool(moved)
 
@@ -129,6 +148,10 @@ class Party:
         """
         self.trust.refresh()
         self.courier.reconcile()
+        return True
+
+    def _compare_clocks(self) -> bool:
+        self.vitals.skew = self._skew()
         return True
 
     def _look_back(self) -> bool:
@@ -176,18 +199,23 @@ class Party:
         pace = self._paces.setdefault(name, Pace())
         if not pace.due():
             return 0
+        self.vitals.began(name)
         try:
             done = task()
         except (StateError, StoreRefused):
             raise
         except _TRANSIENT as error:
             _log.warning("waits", task=name, reason=error.what)
+            self.vitals.failed(name, error)
         except SilokitError as error:
             _log.error("failed", task=name, reason=error.what)
+            self.vitals.failed(name, error)
         except (OSError, sqlite3.OperationalError) as error:
             _log.error("waits", task=name, reason=f"{type(error).__name__}: {error}")
+            self.vitals.failed(name, error)
         else:
             pace.worked()
+            self.vitals.worked(name, answered=bool(done) or name == "hear")
             return int(done)
         pace.failed()
         return 0

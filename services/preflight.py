@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
 from http.client import HTTPConnection, HTTPException
 from typing import cast
 from urllib.parse import urlsplit
@@ -32,6 +31,7 @@ from services.certificates import days_left, read_certificate
 from services.errors import BROKER_OPERATOR, CONSORTIUM, MACHINE, STORE_OPERATOR, SilokitError
 from services.expiry import NOTICE
 from services.report import Caution, Report
+from services.store import skew
 from services.store.connections import MIB, Proxy, proxy_of
 from services.store.connections import tls_context as store_context
 from services.store.diagnosis import CLOCK, Place
@@ -250,15 +250,9 @@ def _lasting(certificate: x509.Certificate, what: str, fix: str, who: str) -> st
 
 def _clock(config: S3Config) -> str:
     with closing(S3Store(config)) as store:
-        before = datetime.now(UTC)
-        said = store.date()
-        here = before + (datetime.now(UTC) - before) / 2
-    try:
-        off = parsedate_to_datetime(said or "").astimezone(UTC) - here
-    except ValueError:
-        raise Caution(
-            "the store does not say what the time is", fix="compare this machine's clock", who=MACHINE
-        ) from None
+        off = skew(store, lambda: datetime.now(UTC))
+    if off is None:
+        raise Caution("the store does not say what the time is", fix="compare this machine's clock", who=MACHINE)
     minutes = abs(off) / _NOTED
     way = "ahead of" if off > timedelta(0) else "behind"
     what = f"the store's is {minutes:.1f} minutes {way} this machine's; {SKEW / _NOTED:.0f} are borne"

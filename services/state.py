@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from services.errors import StateError
+from services.home import STATE_FILE
 
 _FIRST = """
 CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -122,7 +123,7 @@ class State:
 
     def __init__(self, folder: Path, *, writer: bool = True) -> None:
         self.folder = folder
-        self.path = folder / "state.sqlite"
+        self.path = folder / STATE_FILE
         self._guard = threading.RLock()
         self._lock_file: int | None = None
         if writer:

@@ -23,20 +23,20 @@ from services.chain import AUDIT, Chain
 from services.contract import Context, HalfFactory
 from services.courier import Courier, Door, Guard
 from services.errors import ConfigError, PolicyRefusal
+from services.home import TRUST_FOLDER
 from services.host import Desk, Host, Reserve
 from services.keyring import KeyRing
+from services.monitoring import MonitoringConfig
 from services.party import Party
 from services.runs import Run, RunBook, RunKeys, UnknownRun
 from services.state import LIVE, State
-from services.store import ObjectStore
+from services.store import ObjectStore, skew
 from services.store.folder import FolderStore
 from services.store.probe import StorePolicy, probe
 from services.store.s3 import S3Config, S3Store
 from services.trust import RESERVED_NAMES, departed
 from services.trust.heed import heeding
 from services.trust.tuf import News, TufTrust
-
-TRUST_FOLDER = "trust"
 
 Clock = Callable[[], datetime]
 _log = structlog.get_logger()
@@ -105,6 +105,9 @@ class PartyConfig(_Part):
     outputs: Path = Field(default=Path("outputs"), description="where results go, a folder per run")
     store: StoreConfig
     bus: BusConfig
+    monitoring: MonitoringConfig | None = Field(
+        default=None, description="where health and metrics are served; nowhere without it"
+    )
     device: str = Field(default="auto", pattern="^(auto|cpu|cuda(:[0-9]+)?)$", description="where to train")
 
     def located(self, base: Path) -> Self:
@@ -195,6 +198,7 @@ class Assembly:
     config: PartyConfig
     ring: KeyRing
     store: ObjectStore
+    bus: EventBus
     state: State
     audit: Chain
     book: RunBook
@@ -208,7 +212,7 @@ class Assembly:
         """The party, ready to run."""
         return Party(
             state=self.state, courier=self.courier, trust=self.trust, host=self.host, desk=desk,
-            meet_store=self.meet_store,
+            meet_store=self.meet_store, skew=lambda: skew(self.store, self.clock),
         )  # fmt: skip
 
     def end_without_members(self) -> None:
@@ -289,7 +293,7 @@ def assemble(
         state=state, courier=courier, keys=keys, load=load, context=context, outputs=config.outputs,
         reserve=reserve(state), clock=clock,
     )  # fmt: skip
-    return Assembly(config, ring, store, state, audit, RunBook(state), keys, believed, courier, host, clock)
+    return Assembly(config, ring, store, bus, state, audit, RunBook(state), keys, believed, courier, host, clock)
 
 
 def _spend_nothing(_run: str, step: str, _spend: Spend) -> None:

@@ -25,24 +25,24 @@ from services.command import (
     print_json,
     say,
     seen_from,
-    serve,
     store_section,
+    tell_alive,
     write_new,
 )  # fmt: skip
 from services.config import read_yaml
-from services.control import Handler, ask
+from services.control import ask
 from services.errors import RunFailed
 from services.keyring import KeyRing
-from services.runs import Run, RunBook
+from services.runs import RunBook
+from services.serving import serve
 from services.state import State
-from silo_agent import budget, enrolment, pool_cli
-from silo_agent.checks import check_data, run_checks
-from silo_agent.desk import SiloDesk
-from silo_agent.product import join_tables, table_message
+from silo_agent import budget, enrolment_cli
+from silo_agent.checks import run_checks
+from silo_agent.pool import commands as pool_commands
+from silo_agent.product import join_tables
 from silo_agent.request import request
 from silo_agent.settings import CONFIG_FILE, POLICY_TEXT, ConfigOption, config_text, load, load_policy
-from silo_agent.spending import Spending
-from silo_agent.wiring import build
+from silo_agent.wiring import open_party
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
@@ -53,8 +53,9 @@ app.add_typer(schema_app, name="schema")
 _DEFAULT = Path(CONFIG_FILE)
 app.add_typer(audit_commands(ConfigOption, _DEFAULT, lambda path: load(path).home), name="audit")
 app.add_typer(budget.app, name="budget")
-app.add_typer(pool_cli.app, name="pool")
-app.command()(pool_cli.synthesize)
+app.add_typer(pool_commands.app, name="pool")
+app.command()(pool_commands.synthesize)
+app.add_typer(enrolment_cli.app)
 FileOption = Annotated[Path, typer.Option(exists=True, dir_okay=False, readable=True)]
 
 
@@ -80,41 +81,6 @@ def init(
 
 
 @app.command()
-def enroll(
-    out: Annotated[Path | None, typer.Option(help="Where to write the enrolment request.")] = None,
-    admission: Annotated[Path | None, typer.Option(help="The admission file that the consortium sent back.")] = None,
-    fingerprint: Annotated[
-        str | None, typer.Option(help="The root fingerprint that the consortium read to you.")
-    ] = None,
-    config: ConfigOption = _DEFAULT,
-) -> None:
-    """Write an enrolment request; or, with --admission, pin the consortium's root and become a member."""
-    settings = load(config)
-    if admission is None:
-        target = out or Path(f"enrolment-{settings.name}.json")
-        shown = enrolment.request(settings, target)
-        say(f"Send [bold]{target}[/] to the consortium, and read it this fingerprint by telephone:")
-        say(f"  [bold]{shown}[/]")
-        return
-    expected = fingerprint or typer.prompt("Root fingerprint, as the consortium reads it to you by telephone")
-    say(enrolment.admit(settings, admission, expected))
-
-
-@app.command()
-def rotate(
-    out: Annotated[Path | None, typer.Option(help="Where to write the enrolment request.")] = None,
-    config: ConfigOption = _DEFAULT,
-) -> None:
-    """Draw new keys, and write an enrolment request for them; they hold once the roster names them."""
-    settings = load(config)
-    target = out or Path(f"enrolment-{settings.name}.json")
-    shown = enrolment.request(settings, target, change_keys=True)
-    say(f"Send [bold]{target}[/] to the consortium, and read it this fingerprint by telephone:")
-    say(f"  [bold]{shown}[/]")
-    say("The agent goes on with its present keys, and turns to the new ones by itself.")
-
-
-@app.command()
 def check(
     config: ConfigOption = _DEFAULT,
     spec: Annotated[Path | None, typer.Option(help="Check the table against this run specification too.")] = None,
@@ -128,34 +94,16 @@ def check(
 
 @app.command("serve")
 def serve_command(config: ConfigOption = _DEFAULT, log_format: LogOption = LogForm.AUTO) -> None:
-    """Run the agent until it is told to stop."""
+    """Run the agent until it is told to stop; one that is not a member yet waits until it is."""
     settings = load(config)
     load_policy(settings)
-    parts = build(settings)
+    serve(lambda: open_party(settings), settings.monitoring, log_format)
 
-    def check_table(run: Run) -> None:
-        check_data(settings, run.spec)
 
-    spending = Spending(parts.state, settings.dataset, lambda: load_policy(settings), parts.clock)
-    desk = SiloDesk(
-        parts,
-        lambda: load_policy(settings),
-        check_data=check_table,
-        check_budget=spending.check,
-        outputs=settings.outputs,
-    )
-
-    def release(run: str, to: list[str]) -> str:
-        return desk.release(run, table_message(settings.outputs / run), tuple(to))
-
-    handlers: dict[str, Handler] = {
-        "approve": desk.approve,
-        "decline": desk.decline,
-        "release": release,
-        "purge": parts.purge,
-        **pool_cli.handlers(parts, settings, desk.shelf),
-    }
-    serve(parts.party(desk), handlers, log_format)
+@app.command()
+def alive(config: ConfigOption = _DEFAULT) -> None:
+    """Ask the running agent whether it lives: exit status 0 or 1, for a container's health check."""
+    tell_alive(load(config).monitoring)
 
 
 @app.command()

@@ -41,8 +41,8 @@ from services.state import LIVE
 from services.trust import sealing_keys
 from services.wiring import Assembly
 from silo_agent.policy import TABLE, Policy
+from silo_agent.pool.shelf import Shelf
 from silo_agent.product import keep_table
-from silo_agent.shelf import Shelf
 
 _REFUSED = "the silo cannot take part or go on; its operators know more"
 _log = structlog.get_logger()

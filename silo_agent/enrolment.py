@@ -17,7 +17,8 @@ from services.enrolment import (
 )
 from services.errors import TrustError
 from services.files import private_folder, write_atomic
-from services.trust.root import pin, root_fingerprint
+from services.keyring import KeyRing
+from services.trust.root import check_pin, pin, root_fingerprint
 from services.wiring import load_keys, trust_folder
 from silo_agent.settings import SiloConfig
 
@@ -25,14 +26,18 @@ from silo_agent.settings import SiloConfig
 def request(config: SiloConfig, target: Path, *, change_keys: bool = False) -> str:
     """Write the enrolment request; returns the fingerprint to read to the consortium.
 
+    A silo whose private folder holds nothing of a party yet is given keys, unless it is to change them.
+
     Args:
         config: the silo's configuration.
         target: the file to write.
         change_keys: draw new keys, which hold once the roster names them, and have the present one vouch for them.
 
     Raises:
-        TrustError: the silo has no keys.
+        TrustError: the silo has a state and no keys.
     """
+    if not change_keys:
+        KeyRing.ensure(config.home, config.name)
     ring = load_keys(config)
     identity = ring.draw_next() if change_keys else ring.current
     private_folder((config.home / TLS_KEY).parent)
@@ -59,8 +64,9 @@ def admit(config: SiloConfig, admission: Path, expected: str) -> str:
             fix="ask the consortium to read the root's fingerprint again, by telephone; do not use this file",
         )
     credentials = found.open_credentials(ring, config.federation)
-    pin(trust_folder(config), root)
+    check_pin(trust_folder(config), root)
     write_atomic(config.home / TLS_CERTIFICATE, found.certificate.encode(), mode=0o644)
     write_atomic(config.home / TLS_AUTHORITY, found.authority.encode(), mode=0o644)
     credentials.write(config.home / STORE_CREDENTIALS)
+    pin(trust_folder(config), root)  # the last, for a service that waits for it goes on at once
     return f"{config.name} is admitted to {config.federation}; `silo-agent check` says whether the roster names it yet"

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 
 import protocols
 from protocols.spec import parse_spec
 from services.artifact import Spend
+from services.errors import BudgetRefusal
 from services.ledger import Charge, Ledger
 from services.mechanism import Mechanism
+from services.metrics import REFUSED
 from services.runs import Run
 from services.state import State
 from silo_agent.policy import Policy
@@ -33,6 +36,7 @@ class Spending:
         self._policy = policy
         self._clock = clock
         self._ledger = Ledger(state)
+        self._refused = REFUSED.labels(dataset)
 
     def check(self, run: Run) -> None:
         """Refuse a run whose release the ledger would not allow; nothing is written.
@@ -41,14 +45,24 @@ class Spending:
             BudgetRefusal: the data set is not registered, or its budget for a run or for life is exceeded.
         """
         if (spend := protocols.spends(parse_spec(run.spec))) is not None:
-            self._ledger.check(run.run, self._charge(spend), self._policy().datasets.get(self._dataset))
+            with self._counted():
+                self._ledger.check(run.run, self._charge(spend), self._policy().datasets.get(self._dataset))
 
     def reserve(self, run: str, step: str, spend: Spend) -> None:
         """See `services.host.Reserve`."""
-        self._ledger.reserve(
-            run, step, self._charge(spend), self._policy().datasets.get(self._dataset),
-            at=self._clock(), approver=self._state.fact(f"approved:{run}") or BY_POLICY,
-        )  # fmt: skip
+        with self._counted():
+            self._ledger.reserve(
+                run, step, self._charge(spend), self._policy().datasets.get(self._dataset),
+                at=self._clock(), approver=self._state.fact(f"approved:{run}") or BY_POLICY,
+            )  # fmt: skip
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        try:
+            yield
+        except BudgetRefusal:
+            self._refused.inc()
+            raise
 
     def _charge(self, spend: Spend) -> Charge:
         return Charge(self._dataset, Mechanism.model_validate(spend.mechanism), spend.delta)

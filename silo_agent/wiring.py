@@ -6,20 +6,64 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import protocols
+from protocols.learning import gpu
 from services.contract import Context, Message
+from services.control import Handler
+from services.keyring import KeyRing
 from services.runs import Run
+from services.serving import Opened
+from services.trust.root import pinned
 from services.trust.tuf import News, TufTrust
+from services.watch import Watch
 from services.wiring import Assembly, assemble, load_keys, open_bus, open_store, trust_folder, wall_clock
+from silo_agent.checks import check_data
+from silo_agent.desk import SiloDesk
+from silo_agent.pool import commands as pool_commands
+from silo_agent.product import table_message
 from silo_agent.settings import SiloConfig, load_policy
 from silo_agent.spending import Spending
 
 
-def build(config: SiloConfig) -> Assembly:
-    """The silo's parts, from its configuration.
+def open_party(config: SiloConfig) -> Opened:
+    """The silo, ready to serve.
 
     Raises:
+        SilokitError: as `build`.
+    """
+    parts = build(config)
+    spending = Spending(parts.state, config.dataset, lambda: load_policy(config), parts.clock)
+    desk = SiloDesk(
+        parts,
+        lambda: load_policy(config),
+        check_data=lambda run: _check_table(config, run),
+        check_budget=spending.check,
+        outputs=config.outputs,
+    )
+
+    def release(run: str, to: list[str]) -> str:
+        return desk.release(run, table_message(config.outputs / run), tuple(to))
+
+    handlers: dict[str, Handler] = {
+        "approve": desk.approve,
+        "decline": desk.decline,
+        "release": release,
+        "purge": parts.purge,
+        **pool_commands.handlers(parts, config, desk.shelf),
+    }
+    party = parts.party(desk)
+    watch = Watch(parts, party, "silo", budgets=lambda: load_policy(config).datasets, gpu=gpu.memory)
+    return Opened(party, handlers, watch)
+
+
+def build(config: SiloConfig) -> Assembly:
+    """The silo's parts, from its configuration; with keys that are drawn where there are none.
+
+    Raises:
+        NotYet: it has not been admitted.
         SilokitError: keys, trust, store, bus or state cannot be used.
     """
+    KeyRing.ensure(config.home, config.name)
+    pinned(trust_folder(config))
 
     def guard(_run: str, message: Message, recipients: Sequence[str]) -> str:
         return load_policy(config).check_message(message, recipients)
@@ -46,3 +90,7 @@ def build(config: SiloConfig) -> Assembly:
         context=context,
         reserve=lambda state: Spending(state, config.dataset, lambda: load_policy(config), wall_clock).reserve,
     )
+
+
+def _check_table(config: SiloConfig, run: Run) -> None:
+    check_data(config, run.spec)

@@ -90,6 +90,9 @@ class MemoryStore:
             del self.objects[key]
         return len(doomed)
 
+    def time(self) -> datetime | None:
+        return None
+
     def _up(self) -> None:
         if self.down:
             raise StoreError("the store is down")

@@ -34,7 +34,7 @@ from coordinator.trust.metadata import (
     signed,
 )
 from coordinator.trust.online import OnlineKeys
-from services.errors import InvalidArtifact, TrustError
+from services.errors import InvalidArtifact, NotYet, TrustError
 from services.files import TEMPORARY, private_folder, write_atomic
 from services.keys import SigningKey
 from services.store import ObjectAbsent, ObjectStore, ObjectTooLarge
@@ -79,7 +79,7 @@ class Repository:
         """Go on only when the keyholders have signed the founding.
 
         Raises:
-            TrustError: they have not yet.
+            NotYet: they have not.
         """
         self._roots()
 
@@ -262,7 +262,7 @@ class Repository:
     def _roots(self) -> list[Path]:
         found = sorted(self._public.glob("*.root.json"), key=lambda path: int(path.name.split(".")[0]))
         if not found:
-            raise TrustError(
+            raise NotYet(
                 "the keyholders have not signed the founding of this federation yet",
                 fix="`coordinator sign DRAFT --key KEY`, then `coordinator publish DRAFT`",
             )

@@ -22,9 +22,8 @@ from services.randomness import Stream
 Shape = int | tuple[int, ...]
 
 _PARTS = 4
-_BLOCK = 8192  # pairs of normals at a time: all that is in between stays in a core's cache
+_MOST = 1 << 14  # normals at a time: more leave a core's cache, and with fewer the calls cost more than the work
 _SIGN = -(1 << 63)
-_PER_BLOCK = 2 * _BLOCK // _PARTS
 
 
 class Noise:
@@ -48,12 +47,13 @@ class Noise:
         """
         result = np.empty(shape) if out is None else out
         flat = result.reshape(-1)
-        if not hasattr(self._memory, "pairs"):
-            self._memory.pairs = _Pairs()
-        pairs: _Pairs = self._memory.pairs
-        for first in range(0, len(flat), _PER_BLOCK):
+        columns = _columns(len(flat))
+        pairs: _Pairs | None = getattr(self._memory, "pairs", None)
+        if pairs is None or pairs.columns != columns:
+            pairs = self._memory.pairs = _Pairs(columns)
+        for first in range(0, len(flat), 2 * columns):
             self._stream.fill(pairs.bytes)
-            part = flat[first : first + _PER_BLOCK]
+            part = flat[first : first + 2 * columns]
             part[:] = pairs.normals(scale / math.sqrt(_PARTS))[: len(part)]
         return result
 
@@ -67,46 +67,62 @@ class Noise:
     def poisson_sample(self, count: int, rate: float) -> NDArray[np.intp]:
         """The places, ascending, of the records that take part: each of `count` with probability `rate`, independently.
 
-        How many they are is private where the records are.
+        The rate is rounded down to a multiple of 2^-32, which can only hide more. How many places there are is private
+        where the records are.
         """
-        return np.flatnonzero(self.uniform(count) < rate)
+        words = np.empty(count, dtype=np.uint32)
+        self._stream.fill(words.data.cast("B"))
+        limit = int(rate * 2.0**32)
+        return np.flatnonzero(words <= np.uint32(limit - 1)) if limit else np.empty(0, dtype=np.intp)
 
 
 class _Pairs:
-    """The working memory of Box-Muller: filled with random bytes, it turns them into normals."""
+    """The working memory of Box-Muller: filled with random bytes, it turns them into normals.
 
-    def __init__(self) -> None:
-        shape = (_PARTS, _BLOCK // _PARTS)
-        memory = np.empty(3 * _BLOCK, dtype=np.int32)
+    Args:
+        columns: half the normals that it gives at a time.
+    """
+
+    def __init__(self, columns: int) -> None:
+        self.columns = columns
+        shape, pairs = (_PARTS, columns), _PARTS * columns
+        memory = np.empty(3 * pairs, dtype=np.int32)
         self.bytes = memory.data.cast("B")
         # signed, since numpy turns them into floats five times as fast as unsigned ones
-        self._radii = memory[: 2 * _BLOCK].view(np.int64).reshape(shape)
-        self._angles = memory[2 * _BLOCK :].reshape(shape)
+        self._radii = memory[: 2 * pairs].view(np.int64).reshape(shape)
+        self._angles = memory[2 * pairs :].reshape(shape)
         self._floats = np.empty((3, *shape))
-        self._normals = np.empty((2, _BLOCK // _PARTS))
+        self._normals = np.empty((2, columns))
 
     def normals(self, scale: float) -> NDArray[np.float64]:
-        """[_PER_BLOCK], overwritten by the next call; one pair gives its two normals to two different sums.
+        """[2 columns], overwritten by the next call; one pair gives its two normals to two different sums.
 
         Of the tangent t of half an angle, the cosine is 2 / (1 + t²) - 1 and the sine 2 t / (1 + t²): numpy has vector
         instructions for the tangent, and one of those costs a third of a cosine and a sine. Errors stay below 1e-15.
         """
-        twice, tangent, quotient = self._floats
+        radius, tangent, quotient = self._floats
         self._radii |= _SIGN  # a negative number is never 0, and neither is what its logarithm is taken of
-        np.multiply(self._radii, -(2.0**-63), out=twice)
-        np.log(twice, out=twice)
-        twice *= -8 * scale**2
-        np.sqrt(twice, out=twice)  # twice the radius
+        np.multiply(self._radii, -(2.0**-63), out=radius)
+        np.log(radius, out=radius)
+        radius *= -8 * scale**2
+        np.sqrt(radius, out=radius)  # twice the radius, until it is halved
         np.multiply(self._angles, math.pi * 2.0**-32, out=tangent)
         np.tan(tangent, out=tangent)
-        np.multiply(tangent, tangent, out=quotient)
+        np.square(tangent, out=quotient)
         quotient += 1
-        np.divide(twice, quotient, out=quotient)
+        np.divide(radius, quotient, out=quotient)
         cosines, sines = self._normals
         np.einsum("ij,ij->j", quotient, tangent, out=sines)
-        quotient.sum(axis=0, out=cosines)
-        cosines -= twice.sum(axis=0) / 2
+        radius *= 0.5
+        quotient -= radius
+        np.add.reduce(quotient, axis=0, out=cosines)
         return self._normals.ravel()
+
+
+def _columns(count: int) -> int:
+    """How many columns the pairs for `count` normals have: a last block that is hardly needed is work for nothing."""
+    blocks = max(1, -(-count // _MOST))
+    return max(1, -(-count // (2 * blocks)))
 
 
 def _count(shape: Shape) -> int:

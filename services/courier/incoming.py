@@ -27,6 +27,7 @@ from services.courier.door import CONTROL, MANIFEST_KEY, OUTLIVING, Door, Equivo
 from services.errors import InvalidArtifact, SilokitError, StoreError, TrustError
 from services.files import TEMPORARY, private_folder
 from services.keys import SealingKey
+from services.metrics import HEARD, NOTICE_LAG, OPENING, QUARANTINED, transferring
 from services.seal import Manifest, open_sealed, verify
 from services.state import State, now_text
 from services.store import ObjectAbsent, ObjectTooLarge
@@ -37,6 +38,7 @@ _BATCH = 100  # arrivals judged in one go, the newest first: a flood of litter d
 _log = structlog.get_logger()
 
 Outcome = Literal["accepted", "skipped", "duplicate", "absent", "quarantined"]
+_Cause = Literal["unsigned", "equivocation", "envelope"]
 
 
 class _Litter(InvalidArtifact):
@@ -73,8 +75,8 @@ class Incoming:
         notices = self._door.bus.consume()
         if notices:
             with self._state.transaction():  # on disk once for all of them, and before any is acknowledged
-                for notice in notices:
-                    self._note(notice.object)
+                new = sum(self._note(notice.object) for notice in notices)
+            HEARD.labels("notice").inc(new)
         for notice in notices:
             self._door.bus.acknowledge(notice)
         return len(notices)
@@ -92,13 +94,13 @@ class Incoming:
         }
         known = {row["object"]: row["outcome"] for row in self._state.rows("SELECT object, outcome FROM arrivals")}
         with self._state.transaction():
-            for key in sorted(listed - known.keys()):
-                self._note(key)
+            new = sum(self._note(key) for key in sorted(listed - known.keys()))
             for key, outcome in known.items():
                 if outcome == "absent" and key in listed:
                     self._state.write("UPDATE arrivals SET outcome=NULL WHERE object=?", key)
                 elif outcome is not None and key not in listed:
                     self._state.write("DELETE FROM arrivals WHERE object=?", key)
+        HEARD.labels("listing").inc(new)
 
     def accept(self) -> int:
         """Judge arrivals that have no outcome yet; returns how many artifacts were accepted.
@@ -116,22 +118,25 @@ class Incoming:
             accepted += outcome == "accepted"
         return accepted
 
-    def _note(self, key: str) -> None:
+    def _note(self, key: str) -> int:
+        """Write a name down to be judged; returns how many were new."""
         try:
             members = self._door.trust.roster.members
         except TrustError:
-            return  # nobody can be judged by stale trust: the next listing finds it again
+            return 0  # nobody can be judged by stale trust: the next listing finds it again
         match = MANIFEST_KEY.fullmatch(key)
         if match and match[3] == POOL:
-            return  # what is in the pool is told by the signed catalog, and pulled by people
+            return 0  # what is in the pool is told by the signed catalog, and pulled by people
         if not match or match[1] != self._door.federation or match[2] not in members:
             self._dropped += 1
             if self._dropped.bit_count() == 1:  # at every doubling: who litters must not fill the log either
                 _log.warning("names that are no member's manifest were dropped", so_far=self._dropped)
-            return
+            return 0
         if match[2] == self._door.ring.name or self._waiting(f"{match[1]}/{match[2]}") >= _WAITING:
-            return
-        self._state.write("INSERT OR IGNORE INTO arrivals (object, arrived) VALUES (?,?)", key, now_text(self._clock()))
+            return 0
+        return self._state.write(
+            "INSERT OR IGNORE INTO arrivals (object, arrived) VALUES (?,?)", key, now_text(self._clock())
+        )
 
     def _waiting(self, folder: str) -> int:
         waiting = self._state.rows(
@@ -145,8 +150,7 @@ class Incoming:
         try:
             outcome = self._open(key, arrived)
         except (InvalidArtifact, ObjectTooLarge) as error:
-            signed = not isinstance(error, _Litter)
-            return self._set_aside(key, error.what, signed=signed, alarm=isinstance(error, Equivocation))
+            return self._set_aside(key, error.what, _cause(error))
         except StoreError as error:
             self._state.write("UPDATE arrivals SET attempts=attempts+1 WHERE object=?", key)
             if attempts + 1 < _TRIES:
@@ -157,17 +161,19 @@ class Incoming:
         except (SilokitError, OSError, sqlite3.Error, MemoryError):
             raise  # it says nothing of the artifact
         except Exception as error:  # noqa: BLE001 - whatever a stranger's bytes provoke must not end the wire
-            return self._set_aside(key, f"it cannot be judged ({type(error).__name__})", signed=False)
+            return self._set_aside(key, f"it cannot be judged ({type(error).__name__})", "unsigned")
         self._state.write("UPDATE arrivals SET outcome=? WHERE object=?", outcome, key)
         return outcome
 
-    def _set_aside(self, key: str, reason: str, *, signed: bool, alarm: bool = False) -> Outcome:
+    def _set_aside(self, key: str, reason: str, cause: _Cause) -> Outcome:
+        alarm = cause == "equivocation"
         _log.warning("quarantined", object=key, reason=reason, alarm=alarm)
         with self._state.transaction():
             self._state.quarantine(key, reason, self._clock(), alarm=alarm)
-            if signed:
+            if cause != "unsigned":
                 self._audit.append("quarantined", self._clock(), manifest=key, reason=reason, alarm=alarm)
             self._state.write("UPDATE arrivals SET outcome='quarantined' WHERE object=?", key)
+        QUARANTINED.labels(cause).inc()
         return "quarantined"
 
     def _open(self, key: str, arrived: datetime) -> Outcome:
@@ -177,7 +183,7 @@ class Incoming:
             raise _Litter(error.what) from error
         if (known := self._place(manifest.header, manifest.digest)) is not None:
             return known
-        return self._take(manifest, f"{key.rpartition('/')[0]}/{manifest.body_sha256}.body")
+        return self._take(manifest, f"{key.rpartition('/')[0]}/{manifest.body_sha256}.body", arrived)
 
     def _read(self, key: str, arrived: datetime) -> Manifest:
         """The manifest of that name, as its sender signed it for that name."""
@@ -215,7 +221,7 @@ class Incoming:
             self._note(f"{header.federation}/{header.sender}/{header.run}/{header.previous}.manifest")
         return None
 
-    def _take(self, manifest: Manifest, body_key: str) -> Outcome:
+    def _take(self, manifest: Manifest, body_key: str, arrived: datetime) -> Outcome:
         """Fetch and open what is for us; record its place in the chain whatever becomes of it."""
         header = manifest.header
         keys = self._keys_for(header)
@@ -225,8 +231,10 @@ class Incoming:
         body = self._state.folder / f"{secrets.token_hex(16)}.incoming"
         try:
             self._check_life(manifest)
-            self._door.store.get(body_key, body, manifest.body_length)
-            open_sealed(manifest, body, keys, path := self._path(header))
+            with transferring("down", manifest.body_length):
+                self._door.store.get(body_key, body, manifest.body_length)
+            with OPENING.time():
+                open_sealed(manifest, body, keys, path := self._path(header))
         except (InvalidArtifact, ObjectTooLarge):
             self._record(manifest, None, "refused")
             raise
@@ -238,6 +246,8 @@ class Incoming:
                 "received", self._clock(), run=header.run, kind=header.kind, sender=header.sender,
                 manifest=manifest.digest, release=header.release.release,
             )  # fmt: skip
+        lag = (arrived - header.created).total_seconds()
+        NOTICE_LAG.observe(max(0.0, lag))  # a clock that is ahead makes no negative one
         _log.info("received", run=header.run, kind=header.kind, sender=header.sender, bytes=manifest.body_length)
         return "accepted"
 
@@ -280,3 +290,9 @@ class Incoming:
         for path in [*folder.glob("late/*"), *folder.glob(f"{TEMPORARY}*"), *folder.glob("*.incoming")]:
             if path not in wanted:
                 path.unlink(missing_ok=True)
+
+
+def _cause(error: InvalidArtifact | ObjectTooLarge) -> _Cause:
+    if isinstance(error, _Litter):
+        return "unsigned"
+    return "equivocation" if isinstance(error, Equivocation) else "envelope"

@@ -29,6 +29,7 @@ from services.errors import InvalidArtifact, PolicyRefusal, StateError
 from services.files import private_folder, write_atomic
 from services.keys import SealTo, VerifyKey
 from services.ledger import LEDGER, Ledger
+from services.metrics import SEALING, transferring
 from services.seal import read_manifest, seal, verify
 from services.state import State, now_text
 from services.store import ObjectAbsent, ObjectTooLarge
@@ -114,7 +115,8 @@ class Outgoing:
                 release=message.release,
             )
             body = self._outbox / f"{secrets.token_hex(16)}.body"
-            manifest = seal(message.payload, header, list(recipients.values()), self._door.ring.signing, body)
+            with SEALING.time():
+                manifest = seal(message.payload, header, list(recipients.values()), self._door.ring.signing, body)
             size, spend = body.stat().st_size, message.release if isinstance(message.release, Spend) else None
             try:
                 if under == POOL and spend:
@@ -204,7 +206,8 @@ class Outgoing:
         key = f"{folder}/{read_manifest(row['manifest']).body_sha256}.body"
         if called_off(self._state, row["run"]) and not row["kind"].startswith(SAFE):
             return self._door.store.stat(key) is not None
-        self._door.store.put(key, body)
+        with transferring("up", row["bytes"]):
+            self._door.store.put(key, body)
         return True
 
     def _mark_sent(self, row: Any, *, withheld: bool) -> None:

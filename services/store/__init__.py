@@ -7,7 +7,8 @@ is a signed pointer to what is newest, which its owner replaces.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Protocol
 
@@ -76,3 +77,21 @@ class ObjectStore(Protocol):
 
     def delete(self, prefix: str) -> int:
         """Delete every object under the caller's own `prefix`; returns how many there were."""
+
+    def time(self) -> datetime | None:
+        """What the store says the time is, to a second or so; None when it does not tell.
+
+        Raises:
+            StoreError: it does not answer.
+        """
+
+
+def skew(store: ObjectStore, clock: Callable[[], datetime]) -> timedelta | None:
+    """By how much the store's clock is ahead of `clock`, to a second or so; None when the store does not tell.
+
+    Raises:
+        StoreError: it does not answer.
+    """
+    before = clock()
+    said = store.time()
+    return said - (before + (clock() - before) / 2) if said else None

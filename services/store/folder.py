@@ -12,6 +12,7 @@ import shutil
 import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 from services.errors import StoreError
@@ -110,6 +111,16 @@ class FolderStore:
                 (self.root / key).unlink(missing_ok=True)
                 count += not _unfinished(key)
         return count
+
+    def time(self) -> datetime | None:
+        """See `ObjectStore.time`; a shared folder's is told by whoever keeps the files."""
+        mark = self.root / f"{TEMPORARY}{secrets.token_hex(8)}"
+        with _store_errors("could not ask for the time"):
+            try:
+                mark.touch()
+                return datetime.fromtimestamp(mark.stat().st_mtime, UTC)
+            finally:
+                mark.unlink(missing_ok=True)
 
     def _files(self, prefix: str) -> Sequence[str]:
         folder = self.root / prefix.rpartition("/")[0]

@@ -13,6 +13,8 @@ import secrets
 from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -155,14 +157,14 @@ class S3Store:
             found = self._briefly(lambda: self._sdk.stat_object(self._bucket, key)).version_id
             return True if found not in {None, "", "null"} else None
 
-    def date(self) -> str | None:
-        """What the store says the time is, as HTTP spells it; None when it says nothing.
-
-        Raises:
-            StoreError: it does not answer.
-        """
+    def time(self) -> datetime | None:
+        """See `ObjectStore.time`."""
         with self._explained("could not ask for the time"):
-            return self._briefly(self._client.date)
+            said = self._briefly(self._client.date)
+        try:
+            return parsedate_to_datetime(said or "").astimezone(UTC)
+        except ValueError:
+            return None
 
     def close(self) -> None:
         """Close every connection."""

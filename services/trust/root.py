@@ -8,7 +8,7 @@ from tuf.api.exceptions import RepositoryError
 from tuf.api.metadata import Metadata, Root
 from tuf.api.serialization import DeserializationError
 
-from services.errors import TrustError
+from services.errors import NotYet, TrustError
 from services.files import private_folder, write_atomic
 from services.keys import fingerprint
 
@@ -46,28 +46,38 @@ def pin(folder: Path, data: bytes) -> None:
     Raises:
         TrustError: it does not hold, or another root was pinned before.
     """
-    shown, path = root_fingerprint(data), private_folder(folder) / PINNED
-    if path.exists() and root_fingerprint(path.read_bytes()) != shown:
-        if any(root_fingerprint(old.read_bytes()) == shown for old in (folder / "metadata" / "root_history").glob("*")):
-            return  # a successor, which this party knows already
-        raise TrustError(
-            "another root is pinned already",
-            fix=f"if the consortium was really founded anew, move {folder} away and enrol again",
-            kept="the pinned root stays in force",
-        )
-    write_atomic(path, data)
+    if check_pin(folder, data):
+        write_atomic(private_folder(folder) / PINNED, data)
+
+
+def check_pin(folder: Path, data: bytes) -> bool:
+    """Whether a root has yet to be pinned; a successor of the pinned one, which the party knows, has not.
+
+    Raises:
+        TrustError: it does not hold, or another root was pinned before.
+    """
+    shown, path = root_fingerprint(data), folder / PINNED
+    if not path.exists() or root_fingerprint(path.read_bytes()) == shown:
+        return True
+    if any(root_fingerprint(old.read_bytes()) == shown for old in (folder / "metadata" / "root_history").glob("*")):
+        return False
+    raise TrustError(
+        "another root is pinned already",
+        fix=f"if the consortium was really founded anew, move {folder} away and enrol again",
+        kept="the pinned root stays in force",
+    )
 
 
 def pinned(folder: Path) -> bytes:
     """The pinned root.
 
     Raises:
-        TrustError: the party has not been admitted yet.
+        NotYet: the party has not been admitted yet.
     """
     try:
         return (folder / PINNED).read_bytes()
     except OSError:
-        raise TrustError(
+        raise NotYet(
             "this party has not been admitted to a federation yet",
-            fix="send the enrolment request, then run `enroll --admission FILE`",
+            fix="run `enroll`, send the request to the consortium, then run `enroll --admission FILE`",
         ) from None

@@ -69,6 +69,11 @@ class TufTrust:
             half_written.unlink(missing_ok=True)  # a crash left it
 
     @property
+    def known(self) -> Belief | None:
+        """What was believed last, fresh or stale; None when nothing ever was."""
+        return self._belief
+
+    @property
     def belief(self) -> Belief:
         """What is believed.
 

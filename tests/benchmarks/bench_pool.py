@@ -42,11 +42,11 @@ from services.trust.catalog import GENERATOR, Listed, Published, make_catalog, r
 from services.trust.root import pin
 from services.trust.tuf import TufTrust
 from services.wiring import Assembly, BusConfig, PartyConfig, StoreConfig, assemble
-from silo_agent import pool_index
 from silo_agent.policy import Policy
-from silo_agent.pool import Pool
-from silo_agent.pool_board import entries_text, entry_facts, totals_text
-from silo_agent.pool_index import PoolIndex
+from silo_agent.pool import index as pool_index
+from silo_agent.pool.board import entries_text, entry_facts, totals_text
+from silo_agent.pool.index import PoolIndex
+from silo_agent.pool.puller import Pool
 from tests.pool import spend
 
 FED, HUB = "bench", "coordinator"

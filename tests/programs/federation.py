@@ -28,11 +28,11 @@ HUB = "hub"
 PROGRAM = {True: "coordinator", False: "silo-agent"}
 
 
-def run(*words: object, check: bool = True) -> subprocess.CompletedProcess[str]:
-    """Run a command line to its end."""
+def run(*words: object, check: bool = True, given: str | None = None) -> subprocess.CompletedProcess[str]:
+    """Run a command line to its end, with `given` on its standard input."""
     done = subprocess.run(
         [sys.executable, "-m", "tests.programs.launch", *map(str, words)],
-        cwd=REPOSITORY, capture_output=True, text=True, timeout=120, check=False,
+        cwd=REPOSITORY, capture_output=True, text=True, timeout=120, check=False, input=given,
         env={**os.environ, "COLUMNS": "200"},
     )  # fmt: skip
     assert not check or done.returncode == 0, done.stderr
@@ -105,9 +105,11 @@ class Federation:
         """A party's configuration file."""
         return self.folder / name / ("coordinator.yaml" if name == HUB else "silo-agent.yaml")
 
-    def command(self, name: str, *words: object, check: bool = True) -> subprocess.CompletedProcess[str]:
-        """Run one of a party's commands."""
-        return run(PROGRAM[name == HUB], *words, "--config", self.config(name), check=check)
+    def command(
+        self, name: str, *words: object, check: bool = True, given: str | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """Run one of a party's commands, with `given` on its standard input."""
+        return run(PROGRAM[name == HUB], *words, "--config", self.config(name), check=check, given=given)
 
     def log(self, name: str) -> str:
         """Everything that a party has logged."""

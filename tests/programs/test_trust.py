@@ -55,9 +55,9 @@ def test_two_of_three_keyholders_found_a_federation_and_admit_a_silo(folder: Pat
     root, draft, config = fingerprint(founded), folder / HUB / "draft-1.json", folder / HUB / "coordinator.yaml"
     assert "2 keyholders must sign" in founded
     assert not (folder / "store" / "f").exists()
-    unfounded = run("coordinator", "serve", "--config", config, check=False)
-    assert unfounded.returncode == 4
-    assert "have not signed the founding" in unfounded.stderr
+    again = run("coordinator", "found", "--config", config, check=False)
+    assert again.returncode == 4
+    assert "holds a coordinator already" in again.stderr
 
     def sign(path: Path, name: str) -> str:
         return run("coordinator", "sign", path, "--key", folder / name / f"{name}.key", "--yes").stdout

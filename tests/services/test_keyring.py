@@ -7,7 +7,8 @@ from datetime import timedelta
 import pytest
 
 from services.errors import TrustError
-from services.keyring import FORMER, KEYS, NEXT, KeyRing
+from services.home import FORMER, KEYS, NEXT
+from services.keyring import KeyRing
 from services.keys import Identity
 from services.trust import FormerKey
 from tests.world import FEDERATION, HUB, World

@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 
 from protocols.learning import noise as module
-from protocols.learning.noise import _PER_BLOCK, Noise
+from protocols.learning.noise import Noise
 
 KEY = bytes(range(32))
 FORKS = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # Python 3.12 warns of threads
@@ -35,14 +35,14 @@ def test_the_tails_have_the_mass_that_a_normal_has(beyond: float) -> None:
 
 def test_numbers_of_one_call_do_not_depend_on_each_other() -> None:
     x = Noise(KEY).normal(MANY)
-    half = _PER_BLOCK // 2  # the distance of two normals that came from the same radii
-    for lag in (1, 2, half, _PER_BLOCK):
+    half = module._columns(MANY)  # the distance of two normals that came from the same radii
+    for lag in (1, 2, half, 2 * half):
         for one, other in ((x[:-lag], x[lag:]), (x[:-lag] ** 2 - 1, x[lag:] ** 2 - 1)):
             assert abs(np.mean(one * other)) / (one.std() * other.std()) < 4.5 / np.sqrt(len(one))
 
 
 def test_a_normal_is_the_sum_of_four_by_box_muller() -> None:
-    pairs, rng = module._Pairs(), np.random.default_rng(0)
+    pairs, rng = module._Pairs(100), np.random.default_rng(0)
     radii = rng.integers(-(1 << 63), 1 << 63, pairs._radii.shape)
     angles = rng.integers(-(1 << 31), 1 << 31, pairs._angles.shape, dtype=np.int32)
     angles[:, :4] = (-(1 << 31), (1 << 31) - 1, 0, 1 << 30)  # the ends and the middle of the circle
@@ -112,6 +112,19 @@ def test_a_poisson_sample_takes_each_record_by_itself() -> None:
     assert stats.chisquare(taken.sum(axis=0), np.full(count, taken.sum() / count)).pvalue > 1e-3
     correlations = np.corrcoef(taken.T)[np.triu_indices(count, 1)]
     assert np.abs(correlations).max() < 6 / np.sqrt(times)
+
+
+def test_a_rate_too_small_to_be_kept_takes_nobody_and_no_rate_takes_more_than_it_says() -> None:
+    assert len(Noise(KEY).poisson_sample(MANY, 2.0**-33)) == 0
+    everybody_but_few = len(Noise(KEY).poisson_sample(MANY, 1 - 2.0**-32))
+    assert MANY - 5 <= everybody_but_few <= MANY
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, module._MOST, module._MOST + 1, 3 * module._MOST + 5])
+def test_numbers_of_any_count_are_all_drawn(count: int) -> None:
+    x = Noise(KEY).normal(count)
+    assert len(np.unique(x)) == count
+    assert (x != 0).all()
 
 
 def test_nobody_or_everybody_is_taken_at_the_ends() -> None:

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from services.errors import InvalidArtifact
 from services.mechanism import Event, Gaussian, Mechanism, Repeated, Sampled
-from silo_agent.pool_index import Entry, Total, claim
+from silo_agent.pool.index import Entry, Total, claim
 
 _STYLE = {"pulled": "green", "refused": "red", "withdrawn": "yellow"}
 

@@ -30,7 +30,7 @@ from services.store import ObjectAbsent, ObjectTooLarge
 from services.trust.catalog import GENERATOR, SEAL, Listed
 from services.wiring import Assembly
 from silo_agent.policy import Policy
-from silo_agent.pool_index import Entry, Judge, PoolIndex, own_copy, totals
+from silo_agent.pool.index import Entry, Judge, PoolIndex, own_copy, totals
 
 _log = structlog.get_logger()
 

@@ -21,9 +21,9 @@ from services.mechanism import Composed, Gaussian, Mechanism, Repeated, Sampled
 from services.state import State
 from services.trust.catalog import release_text
 from silo_agent.cli import app
-from silo_agent.pool_board import in_words
-from silo_agent.pool_cli import check_generator, handlers
-from silo_agent.pool_index import PoolIndex, UnknownGenerator, own_copy
+from silo_agent.pool.board import in_words
+from silo_agent.pool.commands import check_generator, handlers
+from silo_agent.pool.index import PoolIndex, UnknownGenerator, own_copy
 from silo_agent.settings import POLICY_TEXT, config_text, load
 from tests import tables
 from tests.pool import settle

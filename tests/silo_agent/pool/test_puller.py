@@ -13,8 +13,8 @@ from services.errors import StoreError
 from services.mechanism import Gaussian, Mechanism, Sampled
 from services.seal import read_manifest
 from services.trust.catalog import Listed, make_catalog, release_text
-from silo_agent.pool import Pool
-from silo_agent.pool_index import Entry, Judge, PoolIndex, UnknownGenerator, totals
+from silo_agent.pool.index import Entry, Judge, PoolIndex, UnknownGenerator, totals
+from silo_agent.pool.puller import Pool
 from tests.pool import change_keys, join, publish, settle, spend
 from tests.services.test_catalog import listed
 from tests.world import DATASET, FEDERATION, HUB, World

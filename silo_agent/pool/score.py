@@ -12,7 +12,7 @@ from rich.table import Table
 from services.command import JsonOption, console, print_json, say
 from services.errors import ConfigError
 from services.state import State
-from silo_agent.pool_index import Entry, PoolIndex, UnknownGenerator, own_copy
+from silo_agent.pool.index import Entry, PoolIndex, UnknownGenerator, own_copy
 from silo_agent.settings import CONFIG_FILE, ConfigOption, SiloConfig, load
 
 if TYPE_CHECKING:

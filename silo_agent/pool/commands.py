@@ -14,12 +14,12 @@ from services.errors import InvalidArtifact
 from services.state import State
 from services.trust.catalog import Listed
 from services.wiring import Assembly
-from silo_agent.pool import Pool
-from silo_agent.pool_board import entries_text, entry_facts, entry_table, totals_text
-from silo_agent.pool_index import Entry, PoolIndex, UnknownGenerator, own_copy
-from silo_agent.pool_score import score_command, scores, usable
+from silo_agent.pool.board import entries_text, entry_facts, entry_table, totals_text
+from silo_agent.pool.index import Entry, PoolIndex, UnknownGenerator, own_copy
+from silo_agent.pool.puller import Pool
+from silo_agent.pool.score import score_command, scores, usable
+from silo_agent.pool.shelf import Shelf
 from silo_agent.settings import CONFIG_FILE, ConfigOption, SiloConfig, load, load_policy
-from silo_agent.shelf import Shelf
 
 app = typer.Typer(no_args_is_help=True, help="Browse the federation's pool of generators, and pull from it.")
 _DEFAULT = Path(CONFIG_FILE)

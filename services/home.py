@@ -1,0 +1,17 @@
+"""What lies in a party's private folder: the names of its parts, and which of them make somebody that party."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+KEYS, NEXT, FORMER = "keys", "keys-next", "keys-former"
+"""The identity that a party signs with, the one that waits for the roster to name it, and those before."""
+STATE_FILE = "state.sqlite"
+TRUST_FOLDER = "trust"
+"""The pinned root, and what was believed last."""
+_PARTY = (KEYS, NEXT, FORMER, STATE_FILE, TRUST_FOLDER)
+
+
+def holds_party(home: Path) -> bool:
+    """Whether a private folder holds what makes somebody this party: keys of any age, a state, or a trust."""
+    return any((home / name).exists() for name in _PARTY)
