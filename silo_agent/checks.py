@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 
 import protocols
-from services.checks import check_party, read_configuration
+from services.checks import check_home, check_party, read_configuration
 from services.config import read_yaml
 from services.errors import ConfigError
 from services.report import Report
@@ -41,8 +41,9 @@ def run_checks(console: Console, path: Path, spec: Path | None, *, network: bool
     """Run and print every check; returns whether all passed, or with `start` those that waiting does not heal."""
     report = Report(console)
     config = read_configuration(report, lambda: load(path), path)
-    can_start = config is not None and report.look("policy", lambda: _policy(config))
+    can_start = False
     if config is not None:
+        can_start = report.look("policy", lambda: _policy(config)) & check_home(report, config)
         check_party(report, config, network=network)
         report.look("data", lambda: _data(config, spec))
     report.show()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
 import sqlite3
 import tempfile
@@ -63,6 +65,24 @@ def test_a_pod_with_a_wrong_policy_stops_and_names_the_key(tmp_path: Path) -> No
     done = check("silo-agent", tmp_path, "--start", policy="aproval: manual")
     assert done.exit_code == 1
     assert "aproval: unknown key; did you mean 'approval'?" in done.output
+
+
+@every_program
+def test_a_pod_with_a_volume_that_it_cannot_write_stops_and_says_as_whom(
+    program: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.checks.LEAST_DISK", 0)
+    done = check(program, tmp_path, "--start", home="/proc/none/state")
+    assert done.exit_code == 1
+    assert f"/proc cannot be written by user {os.getuid()}" in done.output
+
+
+@every_program
+def test_a_full_volume_is_told_and_waited_for(program: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("services.checks.LEAST_DISK", 1 << 62)
+    done = check(program, tmp_path, "--start")
+    assert done.exit_code == 0
+    assert re.search(r"(?m)^ warn +home .*MiB left: work and sending wait", done.output)
 
 
 def test_a_rollback_behind_the_state_is_refused_in_words_and_loses_nothing(federation: Federation) -> None:
