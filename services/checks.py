@@ -44,11 +44,13 @@ def check_home(report: Report, config: PartyConfig) -> bool:
 
 def check_party(report: Report, config: PartyConfig, *, network: bool) -> None:
     """Look at keys, store, bus and roster; with `network`, at every step on the way to store and bus too."""
-    report.look("keys", lambda: f"fingerprint {load_keys(config).public.fingerprint()}")
-    stored = report.look("store", lambda: _store(config), after=not network or walk_to_store(report, config))
+    enrolled = report.look("keys", lambda: f"fingerprint {load_keys(config).public.fingerprint()}")
+    way = not network or walk_to_store(report, config)
+    stored = report.look("store", lambda: _store(config), after=enrolled and way)
     if network:
         measure_store(report, config, after=stored)
-    report.look("bus", lambda: _bus(config), after=not network or walk_to_broker(report, config))
+    way = not network or walk_to_broker(report, config)
+    report.look("bus", lambda: _bus(config), after=enrolled and way)
     report.look("roster", lambda: _roster(config), after=stored)
 
 
