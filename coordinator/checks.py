@@ -12,7 +12,7 @@ from services.checks import check_home, check_party, read_configuration
 from services.report import Report
 
 
-def run_checks(console: Console, path: Path, *, network: bool, start: bool) -> bool:
+def run_checks(console: Console, path: Path, *, network: bool, start: bool = False) -> bool:
     """Run and print every check; returns whether all passed, or with `start` those that waiting does not heal."""
     report = Report(console)
     config = read_configuration(report, lambda: load(path), path)

@@ -346,7 +346,7 @@ def test_the_readme_s_tables_name_every_command_and_no_other() -> None:
     for program, app in APPS.items():
         table = text.split(f"| {program} | |\n|---|---|\n")[1].split("\n\n")[0]
         cells = " ".join(row.split("|")[1] for row in table.splitlines())
-        command = re.compile(r"(?:schema|audit|budget|pool) [a-z]+|[a-z]+")
+        command = re.compile(r"(?:schema|audit|budget|pool) [a-z]+|[a-z-]+")
         named = {command.match(cell)[0] for cell in re.findall(r"`([^`]+)`", cells)}  # type: ignore[index]
         assert named == set(commands_of(app))
 
