@@ -11,7 +11,7 @@ from tests.helm.charts import CASES, Kitchen, Object, containers, pods
 SILO, JOB, FULL = "silo-agent/minimal-values", "silo-agent/job-values", "silo-agent/full-values"
 IDENTITY = "silo-agent/identity-values"
 NAMESPACED = {
-    "ConfigMap", "CronJob", "NetworkPolicy", "PersistentVolumeClaim", "Pod", "PodMonitor", "Service",
+    "ConfigMap", "CronJob", "NetworkPolicy", "PersistentVolumeClaim", "Pod", "PodMonitor", "PrometheusRule", "Service",
     "StatefulSet",
 }  # fmt: skip
 RESTRICTED_VOLUMES = {"configMap", "csi", "emptyDir", "persistentVolumeClaim", "secret"}
