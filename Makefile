@@ -7,7 +7,7 @@ DATA        ?=
 BIN         := .venv/bin
 INSTALLED   := .venv/.installed
 
-.PHONY: help install demo demo-sgde demo-sgde-short demo-wire demo-short demo-wire-short test test-fast test-rules faults servers lint format audit bench bench-step bench-sgde clean
+.PHONY: help install demo demo-sgde demo-sgde-short demo-wire demo-short demo-wire-short test test-fast test-helm test-rules schema charts faults servers lint format audit bench bench-step bench-sgde clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -54,6 +54,15 @@ test-fast: $(INSTALLED) ## Run the tests that take seconds
 
 faults: $(INSTALLED) ## Kill, cut, flood and forge at every point there is; takes much longer than `make test`
 	FAULTS=all $(BIN)/pytest -rs -n auto --dist loadfile --no-loadscope-reorder tests/faults tests/programs/test_kill.py
+
+test-helm: $(INSTALLED) ## Render both charts with Helm 3 and Helm 4, fetched for it, and look at every object
+	$(BIN)/pytest -rs -n auto --dist loadfile --no-loadscope-reorder tests/helm
+
+schema: $(INSTALLED) ## Make anew what the charts take from the programs' models and from deploy/monitoring
+	$(BIN)/python -m deploy.tools.charts schema
+
+charts: $(INSTALLED) ## Pack both charts into dist/, for `helm install`
+	$(BIN)/python -m deploy.tools.charts dist
 
 lint: $(INSTALLED) ## Check style, types and the directions of imports
 	$(BIN)/ruff check .

@@ -26,6 +26,7 @@ from services.command import (
     LogOption,
     NetworkOption,
     RunArgument,
+    StartOption,
     bus_section,
     check_names,
     console,
@@ -118,9 +119,9 @@ def provision(
 
 
 @app.command()
-def check(config: ConfigOption = _DEFAULT, network: NetworkOption = False) -> None:
+def check(config: ConfigOption = _DEFAULT, network: NetworkOption = False, start: StartOption = False) -> None:
     """Check configuration, keys, store, bus, roster and trust repository; says what to fix, and who must."""
-    if not run_checks(console, config, network=network):
+    if not run_checks(console, config, network=network, start=start):
         raise typer.Exit(code=1)
 
 

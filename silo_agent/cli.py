@@ -20,6 +20,7 @@ from services.command import (
     LogOption,
     NetworkOption,
     RunArgument,
+    StartOption,
     bus_section,
     check_names,
     console,
@@ -94,9 +95,10 @@ def check(
     config: ConfigOption = _DEFAULT,
     spec: Annotated[Path | None, typer.Option(help="Check the table against this run specification too.")] = None,
     network: NetworkOption = False,
+    start: StartOption = False,
 ) -> None:
     """Check configuration, policy, keys, store, bus, roster and data; says what to fix, and who must."""
-    if not run_checks(console, config, spec, network=network):
+    if not run_checks(console, config, spec, network=network, start=start):
         raise typer.Exit(code=1)
 
 
