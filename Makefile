@@ -7,7 +7,7 @@ DATA        ?=
 BIN         := .venv/bin
 INSTALLED   := .venv/.installed
 
-.PHONY: help install demo demo-sgde demo-sgde-short demo-wire demo-short demo-wire-short test test-fast faults servers images test-images lint format audit bench bench-step bench-sgde clean
+.PHONY: help install demo demo-sgde demo-sgde-short demo-wire demo-short demo-wire-short test test-fast test-helm test-rules test-images schema charts faults servers images sbom bundle lint format audit bench bench-step bench-sgde clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -44,7 +44,10 @@ test: $(INSTALLED) ## Run all tests; those that need a server say so where it is
 	$(BIN)/pytest -rs -n auto --dist loadfile --no-loadscope-reorder
 
 servers: $(INSTALLED) ## Install the servers that tests on the wire start for themselves (Debian, as root)
-	apt-get update -q && apt-get install -y -q --no-install-recommends rabbitmq-server
+	apt-get update -q && apt-get install -y -q --no-install-recommends rabbitmq-server prometheus prometheus-alertmanager
+
+test-rules: $(INSTALLED) ## Test metrics, dashboards and alerts against a real Prometheus (needs `make servers`)
+	$(BIN)/pytest -rs tests/monitoring tests/services/test_metrics.py tests/services/test_health.py
 
 images: ## Build both container images with docker, podman or buildah; TORCH_INDEX=... for CUDA
 	deploy/images/build.sh
@@ -57,6 +60,15 @@ test-fast: $(INSTALLED) ## Run the tests that take seconds
 
 faults: $(INSTALLED) ## Kill, cut, flood and forge at every point there is; takes much longer than `make test`
 	FAULTS=all $(BIN)/pytest -rs -n auto --dist loadfile --no-loadscope-reorder tests/faults tests/programs/test_kill.py
+
+test-helm: $(INSTALLED) ## Render both charts with Helm 3 and Helm 4, fetched for it, and look at every object
+	$(BIN)/pytest -rs -n auto --dist loadfile --no-loadscope-reorder tests/helm
+
+schema: $(INSTALLED) ## Make anew what the charts take from the programs' models and from deploy/monitoring
+	$(BIN)/python -m deploy.tools.charts schema
+
+charts: $(INSTALLED) ## Pack both charts into dist/, for `helm install`
+	$(BIN)/python -m deploy.tools.charts dist
 
 lint: $(INSTALLED) ## Check style, types and the directions of imports
 	$(BIN)/ruff check .

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections.abc import Iterator
 from http.client import HTTPConnection
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from typer.testing import CliRunner
 
 from deploy.servers.ports import free_ports
+from protocols.learning import gpu
 from services import health
 from services.errors import ConfigError
 from services.keys import Identity
@@ -203,3 +206,10 @@ def test_alive_asks_the_program_and_exits_as_container_engines_expect(
     code, said = alive(here)
     assert code == 1
     assert "nobody answers" in said
+
+
+def test_the_graphics_card_is_asked_nothing_before_there_is_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    nothing = {"used": 0.0, "reserved": 0.0, "total": 0.0}
+    for loaded in (None, ModuleType("torch")):  # not imported; and while another thread imports it
+        monkeypatch.setitem(sys.modules, "torch", loaded)
+        assert gpu.memory() == nothing
