@@ -44,13 +44,19 @@ test: $(INSTALLED) ## Run all tests; those that need a server say so where it is
 	$(BIN)/pytest -rs -n auto --dist loadfile --no-loadscope-reorder
 
 servers: $(INSTALLED) ## Install the servers that tests on the wire start for themselves (Debian, as root)
-	apt-get update -q && apt-get install -y -q --no-install-recommends rabbitmq-server prometheus prometheus-alertmanager
+	apt-get update -q && apt-get install -y -q --no-install-recommends rabbitmq-server prometheus prometheus-alertmanager openssl
 
 test-rules: $(INSTALLED) ## Test metrics, dashboards and alerts against a real Prometheus (needs `make servers`)
 	$(BIN)/pytest -rs tests/monitoring tests/services/test_metrics.py tests/services/test_health.py
 
 images: ## Build both container images with docker, podman or buildah; TORCH_INDEX=... for CUDA
 	deploy/images/build.sh
+
+sbom: $(INSTALLED) ## Write what each built image consists of (CycloneDX) to build/
+	$(BIN)/python -m deploy.images.sbom build
+
+bundle: $(INSTALLED) images ## Pack everything for a machine without a network; BUNDLE_KEY=... signs it
+	$(BIN)/python -m deploy.bundle $(if $(BUNDLE_KEY),--key $(BUNDLE_KEY))
 
 test-images: $(INSTALLED) ## Build both images, look inside, run a federation of containers (docker or podman; minutes)
 	IMAGES=1 $(BIN)/pytest -rs tests/images
