@@ -7,7 +7,7 @@ DATA        ?=
 BIN         := .venv/bin
 INSTALLED   := .venv/.installed
 
-.PHONY: help install demo demo-sgde demo-sgde-short demo-wire demo-short demo-wire-short test test-fast test-helm test-rules schema charts faults servers lint format audit bench bench-step bench-sgde clean
+.PHONY: help install demo demo-sgde demo-sgde-short demo-wire demo-short demo-wire-short test test-fast test-helm test-rules test-images schema charts faults servers images sbom bundle lint format audit bench bench-step bench-sgde clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -18,7 +18,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' || \
 	  { echo "silokit needs Python 3.11 or 3.12: set PYTHON=python3.11"; exit 1; }
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install -q -c constraints.txt $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch==2.13.0
+	$(BIN)/pip install -q -c constraints.txt --no-deps $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch==2.13.0
 	$(BIN)/pip install -q -c constraints.txt -e '.[evaluation,dev]'
 	@touch $@
 
@@ -44,10 +44,22 @@ test: $(INSTALLED) ## Run all tests; those that need a server say so where it is
 	$(BIN)/pytest -rs -n auto --dist loadfile --no-loadscope-reorder
 
 servers: $(INSTALLED) ## Install the servers that tests on the wire start for themselves (Debian, as root)
-	apt-get update -q && apt-get install -y -q --no-install-recommends rabbitmq-server prometheus prometheus-alertmanager
+	apt-get update -q && apt-get install -y -q --no-install-recommends rabbitmq-server prometheus prometheus-alertmanager openssl
 
 test-rules: $(INSTALLED) ## Test metrics, dashboards and alerts against a real Prometheus (needs `make servers`)
 	$(BIN)/pytest -rs tests/monitoring tests/services/test_metrics.py tests/services/test_health.py
+
+images: ## Build both container images with docker, podman or buildah; TORCH_INDEX=... for CUDA
+	deploy/images/build.sh
+
+sbom: $(INSTALLED) ## Write what each built image consists of (CycloneDX) to build/
+	$(BIN)/python -m deploy.images.sbom build
+
+bundle: $(INSTALLED) images ## Pack everything for a machine without a network; BUNDLE_KEY=... signs it
+	$(BIN)/python -m deploy.bundle $(if $(BUNDLE_KEY),--key $(BUNDLE_KEY))
+
+test-images: $(INSTALLED) ## Build both images, look inside, run a federation of containers (docker or podman; minutes)
+	IMAGES=1 $(BIN)/pytest -rs tests/images
 
 test-fast: $(INSTALLED) ## Run the tests that take seconds
 	$(BIN)/pytest -m 'not slow' -n auto --dist loadfile --no-loadscope-reorder

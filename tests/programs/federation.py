@@ -28,7 +28,7 @@ HUB = "hub"
 PROGRAM = {True: "coordinator", False: "silo-agent"}
 
 
-def until(what: str, condition: Callable[[], bool], seconds: float = 120) -> None:
+def until(what: str, condition: Callable[[], bool], seconds: float = 120, pause: float = 0.02) -> None:
     """Wait for a condition.
 
     Raises:
@@ -37,7 +37,7 @@ def until(what: str, condition: Callable[[], bool], seconds: float = 120) -> Non
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"waited {seconds} s in vain: {what}"
-        time.sleep(0.02)
+        time.sleep(pause)
 
 
 def fingerprint(text: str) -> str:
