@@ -23,7 +23,7 @@ from services.chain import AUDIT, Chain
 from services.contract import Context, HalfFactory
 from services.courier import Courier, Door, Guard
 from services.errors import ConfigError, PolicyRefusal
-from services.home import TRUST_FOLDER
+from services.home import RUN_KEYS, TRUST_FOLDER
 from services.host import Desk, Host, Reserve
 from services.keyring import KeyRing
 from services.monitoring import MonitoringConfig
@@ -285,7 +285,7 @@ def assemble(
         StateError: another process is this party.
     """
     state = State(config.home)
-    keys = RunKeys(config.home / "run-keys")
+    keys = RunKeys(config.home / RUN_KEYS)
     audit = Chain(state, AUDIT)
     believed = trust(heeding(config.home, ring, audit, clock))
     courier = Courier(state, Door(config.federation, ring, store, bus, believed), keys.find, guard, clock)
