@@ -4,10 +4,19 @@ PYTHON      ?= python3
 TORCH_INDEX ?=
 # Another copy of SUPPORT2, where the package index cannot be reached.
 DATA        ?=
+# Docker Compose, 2.24.4 or newer, and which S3 store it runs: seaweedfs or minio.
+COMPOSE     ?= docker compose
+STORE       ?= seaweedfs
+# What `make up` builds first; empty takes images that are there already, for example from the offline bundle.
+BUILD       ?= images
+# `make down VOLUMES=1` removes keys, tables and results too.
+VOLUMES     ?=
 BIN         := .venv/bin
 INSTALLED   := .venv/.installed
 
-.PHONY: help install demo demo-sgde demo-sgde-short demo-wire demo-short demo-wire-short test test-fast faults servers lint format audit bench bench-step bench-sgde clean
+.PHONY: help install demo demo-sgde demo-sgde-short demo-wire demo-short demo-wire-short demo-compose up down
+.PHONY: test test-fast test-helm test-rules test-images test-compose faults servers images sbom bundle schema charts
+.PHONY: lint format audit bench bench-step bench-sgde clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -18,7 +27,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' || \
 	  { echo "silokit needs Python 3.11 or 3.12: set PYTHON=python3.11"; exit 1; }
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install -q -c constraints.txt $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch==2.13.0
+	$(BIN)/pip install -q -c constraints.txt --no-deps $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch==2.13.0
 	$(BIN)/pip install -q -c constraints.txt -e '.[evaluation,dev]'
 	@touch $@
 
@@ -44,13 +53,49 @@ test: $(INSTALLED) ## Run all tests; those that need a server say so where it is
 	$(BIN)/pytest -rs -n auto --dist loadfile --no-loadscope-reorder
 
 servers: $(INSTALLED) ## Install the servers that tests on the wire start for themselves (Debian, as root)
-	apt-get update -q && apt-get install -y -q --no-install-recommends rabbitmq-server
+	apt-get update -q && apt-get install -y -q --no-install-recommends rabbitmq-server prometheus prometheus-alertmanager openssl
+
+test-rules: $(INSTALLED) ## Test metrics, dashboards and alerts against a real Prometheus (needs `make servers`)
+	$(BIN)/pytest -rs tests/monitoring tests/services/test_metrics.py tests/services/test_health.py
+
+images: ## Build both container images with docker, podman or buildah; TORCH_INDEX=... for CUDA
+	deploy/images/build.sh
+
+sbom: $(INSTALLED) ## Write what each built image consists of (CycloneDX) to build/
+	$(BIN)/python -m deploy.images.sbom build
+
+bundle: $(INSTALLED) images ## Pack everything for a machine without a network; BUNDLE_KEY=... signs it
+	$(BIN)/python -m deploy.bundle $(if $(BUNDLE_KEY),--key $(BUNDLE_KEY))
+
+test-images: $(INSTALLED) ## Build both images, look inside, run a federation of containers (docker or podman; minutes)
+	IMAGES=1 $(BIN)/pytest -rs tests/images
+
+up: $(INSTALLED) $(BUILD) ## Start the whole kit on this machine in containers: README, "On one machine, in containers"
+	COMPOSE='$(COMPOSE)' STORE='$(STORE)' $(BIN)/python -m deploy.compose up $(if $(DATA),--data $(DATA))
+
+demo-compose: $(INSTALLED) $(BUILD) ## The demo in those containers; SHORT=1 with little training
+	COMPOSE='$(COMPOSE)' STORE='$(STORE)' $(BIN)/python -m deploy.compose demo $(if $(DATA),--data $(DATA)) $(if $(SHORT),--short)
+
+down: $(INSTALLED) ## Stop the containers; VOLUMES=1 forgets everything that they kept
+	COMPOSE='$(COMPOSE)' STORE='$(STORE)' $(BIN)/python -m deploy.compose down $(if $(VOLUMES),--volumes)
+
+test-compose: $(INSTALLED) ## Read the compose files with the real Compose; found a kit, start its store
+	$(BIN)/pytest -rs tests/compose
 
 test-fast: $(INSTALLED) ## Run the tests that take seconds
 	$(BIN)/pytest -m 'not slow' -n auto --dist loadfile --no-loadscope-reorder
 
 faults: $(INSTALLED) ## Kill, cut, flood and forge at every point there is; takes much longer than `make test`
 	FAULTS=all $(BIN)/pytest -rs -n auto --dist loadfile --no-loadscope-reorder tests/faults tests/programs/test_kill.py
+
+test-helm: $(INSTALLED) ## Render both charts with Helm 3 and Helm 4, fetched for it, and look at every object
+	$(BIN)/pytest -rs -n auto --dist loadfile --no-loadscope-reorder tests/helm
+
+schema: $(INSTALLED) ## Make anew what the charts take from the programs' models and from deploy/monitoring
+	$(BIN)/python -m deploy.tools.charts schema
+
+charts: $(INSTALLED) ## Pack both charts into dist/, for `helm install`
+	$(BIN)/python -m deploy.tools.charts dist
 
 lint: $(INSTALLED) ## Check style, types and the directions of imports
 	$(BIN)/ruff check .

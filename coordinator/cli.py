@@ -17,6 +17,7 @@ from coordinator.trust_cli import app as trust_app
 from coordinator.trust_cli import tell
 from coordinator.wiring import open_party
 from services import board
+from services.alive import tell_alive
 from services.audit import audit_commands
 from services.backup_cli import backup_commands
 from services.command import (
@@ -25,13 +26,13 @@ from services.command import (
     LogOption,
     NetworkOption,
     RunArgument,
+    StartOption,
     bus_section,
     check_names,
     console,
     print_json,
     say,
     store_section,
-    tell_alive,
     write_new,
 )  # fmt: skip
 from services.config import read_yaml
@@ -118,9 +119,9 @@ def provision(
 
 
 @app.command()
-def check(config: ConfigOption = _DEFAULT, network: NetworkOption = False) -> None:
+def check(config: ConfigOption = _DEFAULT, network: NetworkOption = False, start: StartOption = False) -> None:
     """Check configuration, keys, store, bus, roster and trust repository; says what to fix, and who must."""
-    if not run_checks(console, config, network=network):
+    if not run_checks(console, config, network=network, start=start):
         raise typer.Exit(code=1)
 
 
@@ -137,7 +138,8 @@ def serve_command(
 @app.command()
 def alive(config: ConfigOption = _DEFAULT) -> None:
     """Ask the running coordinator whether it lives: exit status 0 or 1, for a container's health check."""
-    tell_alive(load(config).monitoring)
+    monitoring = load(config).monitoring
+    raise typer.Exit(tell_alive(monitoring.model_dump() if monitoring else None))
 
 
 @app.command()

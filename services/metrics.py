@@ -98,7 +98,9 @@ LAST_SUCCESS = _gauge(
     "When something last went well: a run ended with its result, the store was listed, the broker was heard.",
     "what",
 )
-FAILURES = _counter("failures", "Tries on store, broker or disk, or under stale trust, that failed.", "part", of=PARTS)
+FAILURES = _counter(
+    "failures", "Tries on store, broker or disk, or under stale trust, that failed.", "part", of=PARTS[1:]
+)
 CLOCK_SKEW = _gauge("clock_skew_seconds", "By how much the store's clock is ahead of this machine's.")
 STATE_BYTES = _gauge("state_bytes", "Size of the state file, its journal included.")
 DISK_FREE = _gauge("disk_free_bytes", "Free space where the state lies.")
@@ -153,7 +155,7 @@ QUEUE = _gauge(
 )  # fmt: skip
 QUEUE_AGE = _gauge("queue_oldest_seconds", "For how long the oldest of them has waited.", "queue")
 HEARD = _counter(
-    "heard", "Artifacts heard of for the first time, by a notice or only by listing the store.", "way",
+    "heard", "Artifacts for this party, by how they were heard of: by a notice, or only by listing the store.", "way",
     of=("notice", "listing"),
 )  # fmt: skip
 NOTICE_LAG = _histogram(

@@ -50,7 +50,7 @@ class Observation(Collector):
     def __init__(self, parts: Assembly, party: Party, role: Role, budgets: Budgets, gpu: Gpu) -> None:
         self._parts = parts
         self._party = party
-        self._role = role
+        self._info = (role, parts.config.federation, version("silokit"))
         self._budgets = budgets
         self._gpu = gpu
         self._protocols: dict[str, str] = {}
@@ -61,7 +61,7 @@ class Observation(Collector):
         """See `prometheus_client.registry.Collector`."""
         now = self._parts.clock()
         config = self._parts.config
-        yield metrics.INFO.family({(self._role, config.federation, version("silokit")): 1.0})
+        yield metrics.INFO.family({self._info: 1.0})
         yield metrics.GPU_MEMORY.family({(kind,): size for kind, size in self._gpu().items()})
         yield from self._life()
         with self._asking, State(config.home, writer=False) as state, state.snapshot():
@@ -154,7 +154,9 @@ class Observation(Collector):
         yield metrics.RECEIVED.family(_kinds(counts))
         yield metrics.LAST_HEARD.family(_labelled({silo: _moment(text) for silo, text in last.items()}))
         unjudged = state.rows("SELECT arrived FROM arrivals WHERE outcome IS NULL")
-        unused = state.rows("SELECT received FROM inbox WHERE state IN ('ready', 'handed')")
+        unused = state.rows(  # what came for a run that has ended meanwhile waits for nobody
+            "SELECT received FROM inbox LEFT JOIN runs USING (run) WHERE state IN ('ready', 'handed') AND ended IS NULL"
+        )
         waiting = {
             "out": [row["sealed"] for row in unsent],
             "in": [row["arrived"] for row in unjudged],

@@ -11,6 +11,7 @@ import typer
 
 import protocols
 from services import board
+from services.alive import tell_alive
 from services.audit import audit_commands
 from services.backup_cli import backup_commands
 from services.command import (
@@ -19,6 +20,7 @@ from services.command import (
     LogOption,
     NetworkOption,
     RunArgument,
+    StartOption,
     bus_section,
     check_names,
     console,
@@ -26,7 +28,6 @@ from services.command import (
     say,
     seen_from,
     store_section,
-    tell_alive,
     write_new,
 )  # fmt: skip
 from services.config import read_yaml
@@ -94,9 +95,10 @@ def check(
     config: ConfigOption = _DEFAULT,
     spec: Annotated[Path | None, typer.Option(help="Check the table against this run specification too.")] = None,
     network: NetworkOption = False,
+    start: StartOption = False,
 ) -> None:
     """Check configuration, policy, keys, store, bus, roster and data; says what to fix, and who must."""
-    if not run_checks(console, config, spec, network=network):
+    if not run_checks(console, config, spec, network=network, start=start):
         raise typer.Exit(code=1)
 
 
@@ -118,7 +120,8 @@ def serve_command(
 @app.command()
 def alive(config: ConfigOption = _DEFAULT) -> None:
     """Ask the running agent whether it lives: exit status 0 or 1, for a container's health check."""
-    tell_alive(load(config).monitoring)
+    monitoring = load(config).monitoring
+    raise typer.Exit(tell_alive(monitoring.model_dump() if monitoring else None))
 
 
 @app.command()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from deploy.monitoring.boards import BOARDS
+from deploy.monitoring.panels import document
 from services.metrics import table
 
 HERE = Path(__file__).parent
@@ -17,10 +19,13 @@ name of the party that shows it. The usual `process_*` metrics of Prometheus's c
 {table()}"""
 
 
-def write() -> None:
-    """Write every generated file."""
-    (HERE / "METRICS.md").write_text(METRICS, encoding="utf-8")
+def generated() -> dict[Path, str]:
+    """Every generated file and its text."""
+    boards = {HERE / "dashboards" / f"{board.name}.json": document(board) for board in BOARDS}
+    return {HERE / "METRICS.md": METRICS, **boards}
 
 
 if __name__ == "__main__":
-    write()
+    for path, text in generated().items():
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text, encoding="utf-8")

@@ -19,6 +19,7 @@ class Servers:
 
     Args:
         folder: theirs; as for `RabbitServer`.
+        metrics: where the broker serves Prometheus; nowhere if no port is given.
 
     Attributes:
         bus: what `init --bus` is told.
@@ -33,10 +34,11 @@ class Servers:
     broker: RabbitServer
     objects: SeaweedServer
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, metrics: int | None = None) -> None:
         RabbitServer.require()
         SeaweedServer.require()
         self._folder = folder
+        self._metrics = metrics
         self._started: list[Server] = []
         self._ports = free_ports(2)
         self.bus = f"amqps://{HOST}:{self._ports[0]}"
@@ -54,7 +56,7 @@ class Servers:
         identities = json.loads((provisioned / SEAWEED_IDENTITIES).read_bytes())
         tls = Tls((provisioned / SERVER_CERTIFICATE).resolve(), (provisioned / SERVER_KEY).resolve())
         self.objects = SeaweedServer(self._folder / "store", identities, BUCKET, tls, self._ports[1])
-        self.broker = RabbitServer(self._folder / "broker", certificates, definitions, self._ports[0])
+        self.broker = RabbitServer(self._folder / "broker", certificates, definitions, self._ports[0], self._metrics)
         for server in (self.objects, self.broker):
             self._started.append(server)
             server.start()

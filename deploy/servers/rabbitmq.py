@@ -48,6 +48,10 @@ load_definitions = {folder}/definitions.json
 log.console = true
 log.file = false
 """
+_WATCHED = """\
+prometheus.tcp.ip = 127.0.0.1
+prometheus.tcp.port = {metrics}
+"""
 
 
 class RabbitServer(Server):
@@ -59,6 +63,7 @@ class RabbitServer(Server):
             (`server.key`), as PEM.
         definitions: what it loads at every start.
         port: where it listens; a free one if none is given.
+        metrics: where it serves Prometheus, on this machine alone; nowhere if none is given.
     """
 
     title = "RabbitMQ"
@@ -66,11 +71,17 @@ class RabbitServer(Server):
     stop_seconds = 30.0
 
     def __init__(
-        self, folder: Path, certificates: Mapping[str, bytes], definitions: Mapping[str, Any], port: int | None = None
+        self,
+        folder: Path,
+        certificates: Mapping[str, bytes],
+        definitions: Mapping[str, Any],
+        port: int | None = None,
+        metrics: int | None = None,
     ) -> None:
         super().__init__(folder)
         free, self._distribution, self._mapper = free_ports(3)
         self.port = port or free
+        self._metrics = metrics
         self._certificates = certificates
         self._definitions = definitions
         self._epmd: subprocess.Popen[bytes] | None = None
@@ -132,12 +143,17 @@ class RabbitServer(Server):
     def _write(self) -> None:
         for path in (self.folder, self.folder / "home"):
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        watched, plugins = "", ["rabbitmq_auth_mechanism_ssl"]
+        if self._metrics is not None:
+            watched, plugins = _WATCHED, [*plugins, "rabbitmq_prometheus"]
         documents = {
             **self._certificates,
             "definitions.json": json.dumps(self._definitions, sort_keys=True).encode(),
-            "rabbitmq.conf": _CONFIG.format(port=self.port, folder=self.folder).encode(),
+            "rabbitmq.conf": (_CONFIG + watched)
+            .format(port=self.port, folder=self.folder, metrics=self._metrics)
+            .encode(),
             "advanced.config": b"[].\n",
-            "enabled_plugins": b"[rabbitmq_auth_mechanism_ssl].\n",
+            "enabled_plugins": f"[{', '.join(plugins)}].\n".encode(),
         }
         for name, content in documents.items():
             write_atomic(self.folder / name, content)

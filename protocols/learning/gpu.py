@@ -12,7 +12,8 @@ def memory() -> Mapping[str, float]:
     Zeros as long as nothing was computed on a device.
     """
     torch = sys.modules.get("torch")  # an agent that has computed nothing has not imported it, and shall not now
-    if torch is None or not torch.cuda.is_initialized():
+    # while another thread imports it, it is there and has no parts yet
+    if torch is None or not hasattr(torch, "cuda") or not torch.cuda.is_initialized():
         return {"used": 0.0, "reserved": 0.0, "total": 0.0}
     touched = [index for index in range(torch.cuda.device_count()) if torch.cuda.memory_reserved(index)]
     return {

@@ -65,6 +65,7 @@ class Incoming:
         self._clock = clock
         self._audit = Chain(state, AUDIT)
         self._dropped = 0
+        self._announced: set[str] = set()  # names that a notice told, until they are judged
         self._remove_orphans()
 
     def hear(self) -> int:
@@ -76,8 +77,7 @@ class Incoming:
         notices = self._door.bus.consume()
         if notices:
             with self._state.transaction():  # on disk once for all of them, and before any is acknowledged
-                new = sum(self._note(notice.object) for notice in notices)
-            HEARD.labels("notice").inc(new)
+                self._announced.update(notice.object for notice in notices if self._note(notice.object))
         for notice in notices:
             self._door.bus.acknowledge(notice)
         return len(notices)
@@ -95,13 +95,13 @@ class Incoming:
         }
         known = {row["object"]: row["outcome"] for row in self._state.rows("SELECT object, outcome FROM arrivals")}
         with self._state.transaction():
-            new = sum(self._note(key) for key in sorted(listed - known.keys()))
+            for key in sorted(listed - known.keys()):
+                self._note(key)
             for key, outcome in known.items():
                 if outcome == "absent" and key in listed:
                     self._state.write("UPDATE arrivals SET outcome=NULL WHERE object=?", key)
                 elif outcome is not None and key not in listed:
                     self._state.write("DELETE FROM arrivals WHERE object=?", key)
-        HEARD.labels("listing").inc(new)
 
     def accept(self) -> int:
         """Judge arrivals that have no outcome yet; returns how many artifacts were accepted.
@@ -116,28 +116,31 @@ class Incoming:
             _BATCH,
         ):
             outcome = self._judge(row["object"], row["attempts"], datetime.fromisoformat(row["arrived"]))
-            accepted += outcome == "accepted"
+            if outcome == "accepted":
+                accepted += 1
+                HEARD.labels("notice" if row["object"] in self._announced else "listing").inc()
+            if outcome is not None:
+                self._announced.discard(row["object"])
         return accepted
 
-    def _note(self, key: str) -> int:
-        """Write a name down to be judged; returns how many were new."""
+    def _note(self, key: str) -> bool:
+        """Write a name down to be judged; returns whether it is new."""
         try:
             members = self._door.trust.roster.members
         except TrustError:
-            return 0  # nobody can be judged by stale trust: the next listing finds it again
+            return False  # nobody can be judged by stale trust: the next listing finds it again
         match = MANIFEST_KEY.fullmatch(key)
         if match and match[3] == POOL:
-            return 0  # what is in the pool is told by the signed catalog, and pulled by people
+            return False  # what is in the pool is told by the signed catalog, and pulled by people
         if not match or match[1] != self._door.federation or match[2] not in members:
             self._dropped += 1
             if self._dropped.bit_count() == 1:  # at every doubling: who litters must not fill the log either
                 _log.warning("names that are no member's manifest were dropped", so_far=self._dropped)
-            return 0
+            return False
         if match[2] == self._door.ring.name or self._waiting(f"{match[1]}/{match[2]}") >= _WAITING:
-            return 0
-        return self._state.write(
-            "INSERT OR IGNORE INTO arrivals (object, arrived) VALUES (?,?)", key, now_text(self._clock())
-        )
+            return False
+        statement = "INSERT OR IGNORE INTO arrivals (object, arrived) VALUES (?,?)"
+        return self._state.write(statement, key, now_text(self._clock())) > 0
 
     def _waiting(self, folder: str) -> int:
         waiting = self._state.rows(
@@ -247,8 +250,7 @@ class Incoming:
                 "received", self._clock(), run=header.run, kind=header.kind, sender=header.sender,
                 manifest=manifest.digest, release=header.release.release,
             )  # fmt: skip
-        lag = (arrived - header.created).total_seconds()
-        NOTICE_LAG.observe(max(0.0, lag))  # a clock that is ahead makes no negative one
+        NOTICE_LAG.observe(max(0.0, (arrived - header.created).total_seconds()))  # clocks may be off
         _log.info("received", run=header.run, kind=header.kind, sender=header.sender, bytes=manifest.body_length)
         return "accepted"
 

@@ -23,26 +23,15 @@ import silo_agent.cli
 from services.board import run_facts
 from services.runs import RunBook
 from services.state import State
+from tests.programs.commands import REPOSITORY, run
 
 protocols.register("echo", "tests.echo")
 
-REPOSITORY = Path(__file__).parents[2]
 HUB = "hub"
 PROGRAM = {True: "coordinator", False: "silo-agent"}
 
 
-def run(*words: object, check: bool = True, given: str | None = None) -> subprocess.CompletedProcess[str]:
-    """Run a command line to its end, with `given` on its standard input."""
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.programs.launch", *map(str, words)],
-        cwd=REPOSITORY, capture_output=True, text=True, timeout=120, check=False, input=given,
-        env={**os.environ, "COLUMNS": "200"},
-    )  # fmt: skip
-    assert not check or done.returncode == 0, done.stderr
-    return done
-
-
-def until(what: str, condition: Callable[[], bool], seconds: float = 60) -> None:
+def until(what: str, condition: Callable[[], bool], seconds: float = 120, pause: float = 0.02) -> None:
     """Wait for a condition.
 
     Raises:
@@ -51,7 +40,7 @@ def until(what: str, condition: Callable[[], bool], seconds: float = 60) -> None
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"waited {seconds} s in vain: {what}"
-        time.sleep(0.02)
+        time.sleep(pause)
 
 
 def fingerprint(text: str) -> str:
@@ -158,7 +147,7 @@ class Federation:
         process = self.processes.pop(name)
         if process.poll() is None:
             process.send_signal(number)
-        return process.wait(30)
+        return process.wait(120)
 
     def close(self) -> None:
         """End every process."""

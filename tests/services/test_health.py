@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from http.client import HTTPConnection
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from typer.testing import CliRunner
 
 from deploy.servers.ports import free_ports
+from protocols.learning import gpu
 from services import health
 from services.errors import ConfigError
 from services.keys import Identity
@@ -203,3 +208,20 @@ def test_alive_asks_the_program_and_exits_as_container_engines_expect(
     code, said = alive(here)
     assert code == 1
     assert "nobody answers" in said
+
+
+def test_the_graphics_card_is_asked_nothing_before_there_is_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    nothing = {"used": 0.0, "reserved": 0.0, "total": 0.0}
+    for loaded in (None, ModuleType("torch")):  # not imported; and while another thread imports it
+        monkeypatch.setitem(sys.modules, "torch", loaded)
+        assert gpu.memory() == nothing
+
+
+def test_a_health_check_does_not_load_the_program(monitor: tuple[Monitor, MonitoringConfig], tmp_path: Path) -> None:
+    config = tmp_path / "silo-agent.yaml"
+    config.write_text(f"monitoring: {{port: {monitor[1].port}}}\n")
+    asked = "import sys, silo_agent.__main__ as program; sys.argv = ['silo-agent', 'alive']\n"
+    asked += "try: program.main()\nfinally: print('typer' in sys.modules, 'pydantic' in sys.modules)"
+    environment = {**os.environ, "SILO_AGENT_CONFIG": str(config)}
+    done = subprocess.run([sys.executable, "-c", asked], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == "alive\nFalse False\n"
