@@ -14,7 +14,9 @@ VOLUMES     ?=
 BIN         := .venv/bin
 INSTALLED   := .venv/.installed
 
-.PHONY: help install demo demo-sgde demo-sgde-short demo-wire demo-short demo-wire-short test test-fast test-rules faults servers images test-images up down demo-compose test-compose lint format audit bench bench-step bench-sgde clean
+.PHONY: help install demo demo-sgde demo-sgde-short demo-wire demo-short demo-wire-short demo-compose up down
+.PHONY: test test-fast test-helm test-rules test-images test-compose faults servers images sbom bundle schema charts
+.PHONY: lint format audit bench bench-step bench-sgde clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -51,13 +53,19 @@ test: $(INSTALLED) ## Run all tests; those that need a server say so where it is
 	$(BIN)/pytest -rs -n auto --dist loadfile --no-loadscope-reorder
 
 servers: $(INSTALLED) ## Install the servers that tests on the wire start for themselves (Debian, as root)
-	apt-get update -q && apt-get install -y -q --no-install-recommends rabbitmq-server prometheus prometheus-alertmanager
+	apt-get update -q && apt-get install -y -q --no-install-recommends rabbitmq-server prometheus prometheus-alertmanager openssl
 
 test-rules: $(INSTALLED) ## Test metrics, dashboards and alerts against a real Prometheus (needs `make servers`)
 	$(BIN)/pytest -rs tests/monitoring tests/services/test_metrics.py tests/services/test_health.py
 
 images: ## Build both container images with docker, podman or buildah; TORCH_INDEX=... for CUDA
 	deploy/images/build.sh
+
+sbom: $(INSTALLED) ## Write what each built image consists of (CycloneDX) to build/
+	$(BIN)/python -m deploy.images.sbom build
+
+bundle: $(INSTALLED) images ## Pack everything for a machine without a network; BUNDLE_KEY=... signs it
+	$(BIN)/python -m deploy.bundle $(if $(BUNDLE_KEY),--key $(BUNDLE_KEY))
 
 test-images: $(INSTALLED) ## Build both images, look inside, run a federation of containers (docker or podman; minutes)
 	IMAGES=1 $(BIN)/pytest -rs tests/images
@@ -79,6 +87,15 @@ test-fast: $(INSTALLED) ## Run the tests that take seconds
 
 faults: $(INSTALLED) ## Kill, cut, flood and forge at every point there is; takes much longer than `make test`
 	FAULTS=all $(BIN)/pytest -rs -n auto --dist loadfile --no-loadscope-reorder tests/faults tests/programs/test_kill.py
+
+test-helm: $(INSTALLED) ## Render both charts with Helm 3 and Helm 4, fetched for it, and look at every object
+	$(BIN)/pytest -rs -n auto --dist loadfile --no-loadscope-reorder tests/helm
+
+schema: $(INSTALLED) ## Make anew what the charts take from the programs' models and from deploy/monitoring
+	$(BIN)/python -m deploy.tools.charts schema
+
+charts: $(INSTALLED) ## Pack both charts into dist/, for `helm install`
+	$(BIN)/python -m deploy.tools.charts dist
 
 lint: $(INSTALLED) ## Check style, types and the directions of imports
 	$(BIN)/ruff check .

@@ -19,12 +19,14 @@ from coordinator.wiring import open_party
 from services import board
 from services.alive import tell_alive
 from services.audit import audit_commands
+from services.backup_cli import backup_commands
 from services.command import (
     JsonOption,
     LogForm,
     LogOption,
     NetworkOption,
     RunArgument,
+    StartOption,
     bus_section,
     check_names,
     console,
@@ -41,6 +43,7 @@ from services.keys import VerifyKey
 from services.runs import RunBook
 from services.serving import serve
 from services.state import State
+from services.support_cli import support_command
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
@@ -53,6 +56,13 @@ KeyholderOption = Annotated[
 ]
 ThresholdOption = Annotated[int, typer.Option(help="How many keyholders must sign each change.")]
 app.add_typer(audit_commands(ConfigOption, _DEFAULT, lambda path: load(path).home), name="audit")
+app.add_typer(backup_commands(ConfigOption, _DEFAULT, load, "coordinator"))
+app.add_typer(
+    support_command(
+        ConfigOption, _DEFAULT, "coordinator", load,
+        more=lambda _: {}, check=lambda to, path: run_checks(to, path, network=False),
+    )
+)  # fmt: skip
 
 
 @app.command()
@@ -109,9 +119,9 @@ def provision(
 
 
 @app.command()
-def check(config: ConfigOption = _DEFAULT, network: NetworkOption = False) -> None:
+def check(config: ConfigOption = _DEFAULT, network: NetworkOption = False, start: StartOption = False) -> None:
     """Check configuration, keys, store, bus, roster and trust repository; says what to fix, and who must."""
-    if not run_checks(console, config, network=network):
+    if not run_checks(console, config, network=network, start=start):
         raise typer.Exit(code=1)
 
 
@@ -122,7 +132,7 @@ def serve_command(
 ) -> None:
     """Run the coordinator until it is told to stop; one whose federation is not founded yet waits until it is."""
     settings = load(config)
-    serve(lambda: open_party(settings), settings.monitoring, log_format)
+    serve(settings, lambda: open_party(settings), log_format)
 
 
 @app.command()

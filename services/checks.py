@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from services.errors import CONSORTIUM, TrustError
+from services.errors import CONSORTIUM, MACHINE, StateError, TrustError
 from services.expiry import warnings
 from services.files import TEMPORARY
+from services.health import LEAST_DISK
 from services.preflight import measure_store, walk_to_broker, walk_to_store
 from services.report import Caution, Report
 from services.trust.root import pinned
@@ -35,14 +37,37 @@ def read_configuration(report: Report, read: Callable[[], Config], path: Path) -
     return found[0] if report.look("configuration", look) else None
 
 
+def check_home(report: Report, config: PartyConfig) -> bool:
+    """Look at the private folder, without which nothing can be done; returns whether it can be written."""
+    return report.look("home", lambda: _home(config.home))
+
+
 def check_party(report: Report, config: PartyConfig, *, network: bool) -> None:
     """Look at keys, store, bus and roster; with `network`, at every step on the way to store and bus too."""
-    report.look("keys", lambda: f"fingerprint {load_keys(config).public.fingerprint()}")
-    stored = report.look("store", lambda: _store(config), after=not network or walk_to_store(report, config))
+    enrolled = report.look("keys", lambda: f"fingerprint {load_keys(config).public.fingerprint()}")
+    way = not network or walk_to_store(report, config)
+    stored = report.look("store", lambda: _store(config), after=enrolled and way)
     if network:
         measure_store(report, config, after=stored)
-    report.look("bus", lambda: _bus(config), after=not network or walk_to_broker(report, config))
+    way = not network or walk_to_broker(report, config)
+    report.look("bus", lambda: _bus(config), after=enrolled and way)
     report.look("roster", lambda: _roster(config), after=stored)
+
+
+def _home(home: Path) -> str:
+    there = next(folder for folder in (home, *home.parents) if os.access(folder, os.F_OK))
+    free = shutil.disk_usage(there).free
+    if free < LEAST_DISK:
+        raise Caution(f"{there} has {free >> 20} MiB left: work and sending wait", fix="make room")
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            return f"{home}, {free / (1 << 30):.1f} GiB free"
+    except OSError as error:
+        raise StateError(
+            f"{there} cannot be written by user {os.getuid()} of group {os.getgid()}: {error.strerror}",
+            fix="make the folder, or the volume that is mounted there, this user's own",
+            who=MACHINE,
+        ) from error
 
 
 def _store(config: PartyConfig) -> str:

@@ -39,6 +39,9 @@ LogOption = Annotated[LogForm, typer.Option(help="json, text, or auto: text on a
 NetworkOption = Annotated[
     bool, typer.Option("--network", help="Walk the way to store and broker too, a step at a time.")
 ]
+StartOption = Annotated[
+    bool, typer.Option("--start", help="Tell everything, but fail only for what keeps the service from starting.")
+]
 RunArgument = Annotated[str, typer.Argument(help="The run's identifier.")]
 
 

@@ -9,6 +9,16 @@ KEYS, NEXT, FORMER = "keys", "keys-next", "keys-former"
 STATE_FILE = "state.sqlite"
 TRUST_FOLDER = "trust"
 """The pinned root, and what was believed last."""
+OUTBOX = "outbox"
+"""Sealed artifacts that have yet to leave."""
+LOCK = "lock"
+"""Held by the process that is this party; in a folder of the home, by whoever changes that folder."""
+RUNS, RUN_KEYS, LATE = "runs", "run-keys", "late"
+"""Workspaces and received plaintext of runs, their keys, and plaintext that outlives its run until it is read."""
+RECENT = ("recent.log", "recent.log.1")
+"""The service's last lines."""
+PASSING = (RUNS, RUN_KEYS, LATE, LOCK, "control.sock", *RECENT)
+"""What no backup holds: what a run's end destroys, and what belongs to one process."""
 _PARTY = (KEYS, NEXT, FORMER, STATE_FILE, TRUST_FOLDER)
 
 

@@ -29,8 +29,10 @@ from services.crashes import MAX_CRASHES, Crashes, is_disk, where
 from services.desk import Desk, Reception
 from services.errors import InvalidArtifact, PolicyRefusal, SilokitError, TrustError
 from services.files import private_folder, remove_tree, sync_folder
+from services.home import RUNS
 from services.inbox import Inbox, received
 from services.metrics import TRAINED
+from services.purse import Reserve
 from services.runs import Run, RunBook, RunKeys
 from services.state import LIVE, State
 
@@ -40,8 +42,6 @@ _PROGRESS_EVERY = 0.5  # seconds between two records of progress
 _DISK_WAIT = 5.0  # seconds
 _TRUST_WAIT = 1.0
 _log = structlog.get_logger()
-
-Reserve = Callable[[str, str, Spend], None]
 
 
 class Stopped(Exception):
@@ -64,7 +64,7 @@ class Host:
         load: finds the factory of a protocol's half.
         context: makes what a half may know about a run.
         outputs: the folder that results go to, one folder per run.
-        reserve: called as `reserve(run, step, spend)` before work that spends; raises PolicyRefusal.
+        reserve: asks the ledger before work that spends.
         clock: the present.
     """
 
@@ -87,7 +87,7 @@ class Host:
         self._context = context
         self._outputs = outputs
         self._reserve = reserve
-        self._runs = private_folder(state.folder / "runs")
+        self._runs = private_folder(state.folder / RUNS)
         self._clock = clock
         self._book = RunBook(state)
         self._inbox = Inbox(state, clock)

@@ -39,7 +39,7 @@ class KeyRing:
 
     def __init__(self, home: Path) -> None:
         self._home = home
-        with _turn(home):
+        with taking_turns(home):
             if not (home / KEYS).exists() and (home / NEXT).exists() and (home / FORMER).exists():
                 self._move(home / NEXT, home / KEYS)  # a crash came between the two renames of `follow`
             self._current = Identity.load(home / KEYS)
@@ -64,7 +64,7 @@ class KeyRing:
             TrustError: a state has lost its keys, or a file is damaged.
         """
         private_folder(home)
-        with _turn(home):
+        with taking_turns(home):
             if not holds_party(home):
                 Identity.create(home / KEYS, name)
         return cls(home)
@@ -129,7 +129,7 @@ class KeyRing:
         following = self.next
         if following is None or roster.members.get(self.name) != following.public:
             return False
-        with _turn(self._home):
+        with taking_turns(self._home):
             (self._home / FORMER).mkdir(mode=0o700, exist_ok=True)
             self._move(self._home / KEYS, self._home / FORMER / self.public.verify.key_id[:16])
             self._move(self._home / NEXT, self._home / KEYS)
@@ -144,7 +144,7 @@ class KeyRing:
 
 
 @contextmanager
-def _turn(home: Path) -> Iterator[None]:
+def taking_turns(home: Path) -> Iterator[None]:
     """Wait until no other process is between two renames, and let none be while the body runs."""
     try:
         folder = os.open(home, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -22,6 +22,7 @@ from services.courier import Courier
 from services.errors import SilokitError, StateError, StoreError, TrustError
 from services.health import Vitals
 from services.host import Desk, Host
+from services.purse import Purse
 from services.state import State
 from services.store.probe import StoreRefused
 from services.trust import Trust
@@ -67,6 +68,7 @@ class Party:
         desk: the program's side of a run's life.
         meet_store: finds out, before anything is sent, whether the store can be trusted with the federation.
         skew: asks the store by how much its clock is ahead; None when it does not tell.
+        purse: what the host spends from.
 
     Attributes:
         vitals: what the threads note of themselves.
@@ -82,6 +84,7 @@ class Party:
         desk: Desk,
         meet_store: Callable[[], None],
         skew: Callable[[], timedelta | None],
+        purse: Purse,
     ) -> None:
         self.state = state
         self.courier = courier
@@ -91,29 +94,42 @@ class Party:
         self.vitals = Vitals()
         self._meet_store = meet_store
         self._skew = skew
+        self._purse = purse
         self._stop = threading.Event()
         self._listed = self._compared = 0.0
         self._paces: dict[str, Pace] = {}
         self._broken: BaseException | None = None  # what ended the thread that hears, or the wire's
         self._ready = False
+        self._busy = 0.0  # when there was something to do, on the monotonic clock
 
     def stop(self) -> None:
         """Ask all threads to end; training unwinds at its next report of progress."""
         self._stop.set()
         self.host.stop()
 
-    def run(self) -> None:
+    def run(self, *, until_idle: float | None = None) -> None:
         """Serve until `stop`; the calling thread does the work.
 
+        Args:
+            until_idle: end by itself, too, when nothing has been to do for so many seconds: nothing heard, sent or
+                worked on, nothing that waits to leave or to be judged. Counts once the party is ready, for who has
+                heard nobody cannot know.
+
         Raises:
-            StateError: the store knows more of this party than its state does.
+            StateError: store or roster know more of this party than its state does.
             StoreRefused: the store lacks what the configuration does not do without.
         """
+        self._purse.close()
         wire = threading.Thread(target=self._fatally, args=(self._wire,), name="wire")
         wire.start()
         try:
             while not self._stop.is_set():
-                if not self._try("work", lambda: self.host.work_once(self.desk)):
+                if self._try("work", lambda: self.host.work_once(self.desk)):
+                    self._busy = time.monotonic()
+                elif until_idle is not None and self._is_idle(until_idle):
+                    _log.info("nothing to do", seconds=until_idle)
+                    break
+                else:
                     self._stop.wait(IDLE)
         finally:
             self._stop.set()
@@ -127,7 +143,7 @@ class Party:
 
     def hear(self) -> bool:
         """Write down what the bus has delivered; returns whether it was anything."""
-        return bool(self._try("hear", self.courier.hear))
+        return self._busied(self._try("hear", self.courier.hear))
 
     def trade(self) -> bool:
         """One round on the wire: send, list when it is time, accept; returns whether anything moved."""
@@ -138,7 +154,7 @@ class Party:
         if time.monotonic() - self._compared >= CLOCK_EVERY and self._try("clock", self._compare_clocks):
             self._compared = time.monotonic()
         self._try("heed", self.host.heed_endings)
-        return bool(moved)
+        return self._busied(moved)
 
     def look_again(self) -> bool:
         """Look for a new roster and for artifacts whose notices were lost.
@@ -156,8 +172,22 @@ class Party:
 
     def _look_back(self) -> bool:
         self._meet_store()
+        self.trust.refresh()
+        self.courier.check_own_keys()
         self.courier.check_own_past()
+        self._purse.open()
         return self.look_again()
+
+    def _busied(self, moved: int) -> bool:
+        if moved:
+            self._busy = time.monotonic()
+        return bool(moved)
+
+    def _is_idle(self, seconds: float) -> bool:
+        if not self._ready or time.monotonic() - self._busy < seconds:
+            return False
+        left = "SELECT 1 FROM outbox WHERE sent IS NULL UNION ALL SELECT 1 FROM arrivals WHERE outcome IS NULL LIMIT 1"
+        return self.state.row(left) is None
 
     def _fatally(self, life: Callable[[], None]) -> None:
         """Live a thread's life; a party that hears nothing any more must not look alive."""
@@ -168,7 +198,7 @@ class Party:
             self.stop()
 
     def _wire(self) -> None:
-        # nothing leaves until it is known that this state is not an old copy; work goes on meanwhile
+        # nothing leaves or is spent until it is known that this state is no old copy; other work goes on meanwhile
         while not self._stop.is_set() and not self._try("look back", self._look_back):
             self._stop.wait(IDLE)
         ear = threading.Thread(target=self._fatally, args=(self._listen,), name="ear")
@@ -192,6 +222,7 @@ class Party:
             return
         with suppress(TrustError):
             _log.info("ready", me=self.courier.me, coordinator=self.trust.coordinator)
+            self._busy = time.monotonic()
             self._ready = True
 
     def _try(self, name: str, task: Callable[[], int]) -> int:

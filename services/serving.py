@@ -19,8 +19,9 @@ from services.bus import BusError
 from services.command import LogForm
 from services.control import ControlServer, Handler
 from services.errors import NotYet, StoreError
-from services.monitoring import Monitor, MonitoringConfig, Shown, Waiting, monitored
+from services.monitoring import Monitor, Shown, Waiting, monitored
 from services.party import Party
+from services.wiring import PartyConfig
 
 LOOK_AGAIN = 1.0  # seconds
 _log = structlog.get_logger()
@@ -35,13 +36,14 @@ class Opened:
     shown: Shown
 
 
-def serve(opens: Callable[[], Opened], monitoring: MonitoringConfig | None, form: LogForm) -> None:
+def serve(config: PartyConfig, opens: Callable[[], Opened], form: LogForm, *, until_idle: float | None = None) -> None:
     """Serve until SIGTERM or SIGINT; training unwinds to its last checkpoint.
 
     Args:
+        config: the party's.
         opens: puts the party together; called again while somebody has yet to bring what it needs.
-        monitoring: where to show health and metrics; nowhere if it is absent.
         form: how to write the log.
+        until_idle: see `Party.run`.
 
     Raises:
         ConfigError: the address for monitoring cannot be had.
@@ -50,25 +52,25 @@ def serve(opens: Callable[[], Opened], monitoring: MonitoringConfig | None, form
         SilokitError: whatever else a person must correct first.
     """
     text = form is LogForm.TEXT or (form is LogForm.AUTO and sys.stderr.isatty())
-    log.configure("text" if text else "json")
+    log.configure("text" if text else "json", recent=config.home)
     stop = threading.Event()
     _at_signals(stop.set)
-    with monitored(monitoring) as monitor:
+    with monitored(config.monitoring) as monitor:
         opened = _wait_for(opens, stop, monitor)
         if opened is not None:
             _at_signals(opened.party.stop)
             if stop.is_set():  # the signal came between the two
                 opened.party.stop()
             monitor.show(opened.shown)
-            _serve(opened)
+            _serve(opened, until_idle)
     _log.info("stopped")
 
 
-def _serve(opened: Opened) -> None:
+def _serve(opened: Opened, until_idle: float | None) -> None:
     party = opened.party
     control = ControlServer(party.state.folder, opened.handlers)
     try:
-        party.run()
+        party.run(until_idle=until_idle)
     finally:
         control.close()
         party.courier.close()

@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from services.errors import StateError
-from services.home import STATE_FILE
+from services.home import LOCK, STATE_FILE
+from services.versions import program_version
 
 _FIRST = """
 CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -103,6 +104,7 @@ Phase = Literal["offered", "queued", "joined", "running", "done", "failed", "dec
 LIVE: tuple[Phase, ...] = ("offered", "queued", "joined", "running")
 CALLED_OFF: tuple[Phase, ...] = ("failed", "declined", "cancelled")
 QUARANTINE_ROWS = 10_000
+_WRITTEN_BY = "written by"  # the program that brought the file to its version
 
 
 def now_text(moment: datetime) -> str:
@@ -136,10 +138,14 @@ class State:
         self._db.row_factory = sqlite3.Row
         self._db.execute("PRAGMA synchronous=FULL")
         self._db.execute("PRAGMA journal_mode=WAL" if writer else "PRAGMA query_only=ON")
-        self._migrate(writer=writer)
+        try:
+            self._migrate(writer=writer)
+        except BaseException:
+            self.close()
+            raise
 
     def _lock(self) -> None:
-        self._lock_file = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._lock_file = os.open(self.folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -152,14 +158,19 @@ class State:
 
     def _migrate(self, *, writer: bool) -> None:
         version = self._version()
+        me = f"silokit {program_version()}"
         if version > SCHEMA_VERSION:
+            by = self.fact(_WRITTEN_BY) or "a newer program"
             raise StateError(
-                f"the state file has version {version}; this program knows {SCHEMA_VERSION}",
-                fix="install the newer program again; a downgrade would lose entries",
+                f"the state file has version {version}, made by {by}; this program, {me}, knows version"
+                f" {SCHEMA_VERSION}",
+                fix=f"run {by} again: going back would lose entries; or restore a backup from before the change,"
+                " which is refused if this party has published anything since",
+                kept="everything: this program changed nothing",
             )
         if version < SCHEMA_VERSION and not writer:
             raise StateError(
-                f"the state file has version {version}; this program needs {SCHEMA_VERSION}",
+                f"the state file has version {version}; this program, {me}, needs version {SCHEMA_VERSION}",
                 fix="start the service once with this program: it brings the file up to date",
             )
         if version < SCHEMA_VERSION:
@@ -169,6 +180,7 @@ class State:
                         if statement.strip():
                             self._db.execute(statement)
                 self._db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+                self.remember(_WRITTEN_BY, me)
 
     def _version(self) -> int:
         return int(self._db.execute("PRAGMA user_version").fetchone()[0])

@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 
 import protocols
-from services.checks import check_party, read_configuration
+from services.checks import check_home, check_party, read_configuration
 from services.config import read_yaml
 from services.errors import ConfigError
 from services.report import Report
@@ -37,16 +37,24 @@ def check_data(config: SiloConfig, spec: Mapping[str, Any]) -> str:
     return f"{len(ids)} rows, {len(table.columns)} columns fit the schema"
 
 
-def run_checks(console: Console, path: Path, spec: Path | None, *, network: bool) -> bool:
-    """Run and print every check; returns whether all passed."""
+def run_checks(
+    console: Console, path: Path, spec: Path | None, *, network: bool, start: bool = False, table: bool = True
+) -> bool:
+    """Run and print every check, that of the table only if asked for.
+
+    Returns:
+        Whether all passed, or with `start` those that waiting does not heal.
+    """
     report = Report(console)
     config = read_configuration(report, lambda: load(path), path)
+    can_start = False
     if config is not None:
-        report.look("policy", lambda: _policy(config))
+        can_start = report.look("policy", lambda: _policy(config)) & check_home(report, config)
         check_party(report, config, network=network)
-        report.look("data", lambda: _data(config, spec))
+        if table:
+            report.look("data", lambda: _data(config, spec))
     report.show()
-    return report.passed
+    return can_start if start else report.passed
 
 
 def _policy(config: SiloConfig) -> str:

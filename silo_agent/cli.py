@@ -13,12 +13,14 @@ import protocols
 from services import board
 from services.alive import tell_alive
 from services.audit import audit_commands
+from services.backup_cli import backup_commands
 from services.command import (
     JsonOption,
     LogForm,
     LogOption,
     NetworkOption,
     RunArgument,
+    StartOption,
     bus_section,
     check_names,
     console,
@@ -35,6 +37,7 @@ from services.keyring import KeyRing
 from services.runs import RunBook
 from services.serving import serve
 from services.state import State
+from services.support_cli import support_command
 from silo_agent import budget, enrolment_cli
 from silo_agent.checks import run_checks
 from silo_agent.pool import commands as pool_commands
@@ -51,6 +54,14 @@ schema_app = typer.Typer(no_args_is_help=True, help="Work on the public schema o
 app.add_typer(schema_app, name="schema")
 _DEFAULT = Path(CONFIG_FILE)
 app.add_typer(audit_commands(ConfigOption, _DEFAULT, lambda path: load(path).home), name="audit")
+app.add_typer(backup_commands(ConfigOption, _DEFAULT, load, "silo-agent"))
+app.add_typer(
+    support_command(
+        ConfigOption, _DEFAULT, "silo-agent", load,
+        more=lambda config: {"policy": lambda: load_policy(config).model_dump(mode="json")},
+        check=lambda to, path: run_checks(to, path, None, network=False, table=False),
+    )
+)  # fmt: skip
 app.add_typer(budget.app, name="budget")
 app.add_typer(pool_commands.app, name="pool")
 app.command()(pool_commands.synthesize)
@@ -84,18 +95,26 @@ def check(
     config: ConfigOption = _DEFAULT,
     spec: Annotated[Path | None, typer.Option(help="Check the table against this run specification too.")] = None,
     network: NetworkOption = False,
+    start: StartOption = False,
 ) -> None:
     """Check configuration, policy, keys, store, bus, roster and data; says what to fix, and who must."""
-    if not run_checks(console, config, spec, network=network):
+    if not run_checks(console, config, spec, network=network, start=start):
         raise typer.Exit(code=1)
 
 
 @app.command("serve")
-def serve_command(config: ConfigOption = _DEFAULT, log_format: LogOption = LogForm.AUTO) -> None:
+def serve_command(
+    config: ConfigOption = _DEFAULT,
+    log_format: LogOption = LogForm.AUTO,
+    until_idle: Annotated[
+        float | None, typer.Option(min=0.0, metavar="MINUTES", help="End well when nothing was to do for that long.")
+    ] = None,
+) -> None:
     """Run the agent until it is told to stop; one that is not a member yet waits until it is."""
     settings = load(config)
     load_policy(settings)
-    serve(lambda: open_party(settings), settings.monitoring, log_format)
+    seconds = None if until_idle is None else 60 * until_idle
+    serve(settings, lambda: open_party(settings), log_format, until_idle=seconds)
 
 
 @app.command()

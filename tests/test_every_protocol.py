@@ -271,7 +271,9 @@ def test_purging_an_ended_run_takes_its_objects_and_keys(world: World, case: Cas
     for name in world.parts:
         world.parts[name].purge(run)
         assert world.parts[name].keys.find(run) is None
-    assert not [key for key in world.store.objects if run in key]
+    left = [key for key in world.store.objects if run in key]
+    assert all(key.endswith(".manifest") for key in left), "what holds data is gone"
+    assert len(left) == len(world.parts), "the last manifest shows how far each had come"
     for name in list(world.parts):
         world.restart(name)  # what was purged is not missed
     world.settle()

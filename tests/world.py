@@ -247,7 +247,7 @@ class World:
             config=PartyConfig(
                 federation=FEDERATION, name=name, home=self.home(name),
                 outputs=self.folder / name / "outputs",
-                store=StoreConfig(folder=self.folder), bus=BusConfig(sqlite=self.folder / "unused"),
+                store=StoreConfig(folder=self.folder / "no-store"), bus=BusConfig(sqlite=self.folder / "unused"),
             ),
             ring=self.rings[name],
             trust=lambda news: self.trust(name, news),

@@ -34,7 +34,7 @@ from coordinator.trust.metadata import (
     signed,
 )
 from coordinator.trust.online import OnlineKeys
-from services.errors import InvalidArtifact, NotYet, TrustError
+from services.errors import InvalidArtifact, NotYet, StateError, TrustError
 from services.files import TEMPORARY, private_folder, write_atomic
 from services.keys import SigningKey
 from services.store import ObjectAbsent, ObjectStore, ObjectTooLarge
@@ -42,6 +42,7 @@ from services.trust import FOLDER, Roster
 
 _TIMESTAMP = "timestamp.json"
 _LIMIT = 5_000_000
+_RESTORE = "if this folder was restored from an old backup, restore the newest one"
 _log = structlog.get_logger()
 
 
@@ -204,7 +205,8 @@ class Repository:
 
         Raises:
             StoreError: the store does not answer; call again.
-            TrustError: the store knows more than this folder, or something else under the same name.
+            StateError: this folder is an old copy: the store holds a newer snapshot that its key signed.
+            TrustError: the store holds something else under the same name.
         """
         with self._locked():
             self._finish()
@@ -235,7 +237,12 @@ class Repository:
         except (ObjectAbsent, ObjectTooLarge, RepositoryError, DeserializationError):
             return 0
         if found.signed.snapshot_meta.version > self._snapshot().signed.version:
-            raise _behind("a newer snapshot")
+            # our own key signed it: this is proof, and no trouble that passes
+            raise StateError(
+                "the store holds a newer snapshot than this coordinator's folder, which is an old copy",
+                fix=f"{_RESTORE}; if the online key may have been stolen, `coordinator rotate`",
+                kept="the store stays as it is",
+            )
         return int(found.signed.version)
 
     def _names(self) -> list[str]:
@@ -295,7 +302,5 @@ class Repository:
 
 def _behind(what: str) -> TrustError:
     return TrustError(
-        f"the store holds {what} than this coordinator's folder",
-        fix="if this folder was restored from an old backup, restore the newest one",
-        kept="the store stays as it is",
+        f"the store holds {what} than this coordinator's folder", fix=_RESTORE, kept="the store stays as it is"
     )

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from services.courier.door import CONTROL, OUTLIVING, Door, Equivocation, Guard, RunOver
 from services.courier.incoming import Incoming
 from services.courier.outgoing import Outgoing
+from services.courier.past import Past
 from services.keys import SealingKey
 from services.state import State
 
@@ -21,7 +22,7 @@ __all__ = ["CONTROL", "OUTLIVING", "Courier", "Door", "Equivocation", "Guard", "
 class Courier:
     """Carries artifacts for one party; safe to call from the worker's and the wire's thread.
 
-    What it does is documented at its halves, `Outgoing` and `Incoming`.
+    What it does is documented at its halves, `Outgoing` and `Incoming`, and at `Past`.
 
     Args:
         state: the party's state, held for writing.
@@ -46,7 +47,9 @@ class Courier:
         self.publish = self.outgoing.publish
         self.everybody = self.outgoing.everybody
         self.deliver = self.outgoing.deliver
-        self.check_own_past = self.outgoing.check_own_past
+        past = Past(state, door)
+        self.check_own_keys = past.check_own_keys
+        self.check_own_past = past.check_own_past
         self.owes = self.outgoing.owes
         self.purge = self.outgoing.purge
         self.delete = self.outgoing.delete

@@ -26,6 +26,7 @@ from services.chain import AUDIT, Chain
 from services.courier.door import CONTROL, MANIFEST_KEY, OUTLIVING, Door, Equivocation, is_over, longest
 from services.errors import InvalidArtifact, SilokitError, StoreError, TrustError
 from services.files import TEMPORARY, private_folder
+from services.home import LATE, RUNS
 from services.keys import SealingKey
 from services.metrics import HEARD, NOTICE_LAG, OPENING, QUARANTINED, transferring
 from services.seal import Manifest, open_sealed, verify
@@ -283,13 +284,13 @@ class Incoming:
 
     def _path(self, header: Header) -> Path:
         if header.kind.startswith(OUTLIVING):  # the run's folder may be gone already
-            return private_folder(self._state.folder / "late") / f"{header.run}.{header.sender}.{header.sequence}"
-        return private_folder(self._state.folder / "runs" / header.run / "inbox") / f"{header.sender}-{header.sequence}"
+            return private_folder(self._state.folder / LATE) / f"{header.run}.{header.sender}.{header.sequence}"
+        return private_folder(self._state.folder / RUNS / header.run / "inbox") / f"{header.sender}-{header.sequence}"
 
     def _remove_orphans(self) -> None:
         folder = self._state.folder
         wanted = {Path(row["path"]) for row in self._state.rows("SELECT path FROM inbox WHERE state='ready'")}
-        for path in [*folder.glob("late/*"), *folder.glob(f"{TEMPORARY}*"), *folder.glob("*.incoming")]:
+        for path in [*folder.glob(f"{LATE}/*"), *folder.glob(f"{TEMPORARY}*"), *folder.glob("*.incoming")]:
             if path not in wanted:
                 path.unlink(missing_ok=True)
 

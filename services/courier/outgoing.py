@@ -20,19 +20,19 @@ from typing import Any
 
 import structlog
 
-from services.artifact import MAX_MANIFEST_BYTES, POOL, Header, Spend, digest
+from services.artifact import POOL, Header, Spend, digest
 from services.bus import BusError, Notice
 from services.chain import AUDIT, Chain
 from services.contract import Message
-from services.courier.door import CONTROL, MANIFEST_KEY, SAFE, Door, Guard, RunOver, called_off, is_over
-from services.errors import InvalidArtifact, PolicyRefusal, StateError
+from services.courier.door import CONTROL, SAFE, Door, Guard, RunOver, called_off, is_over
+from services.errors import PolicyRefusal
 from services.files import private_folder, write_atomic
-from services.keys import SealTo, VerifyKey
+from services.home import OUTBOX
+from services.keys import SealTo
 from services.ledger import LEDGER, Ledger
 from services.metrics import SEALING, transferring
-from services.seal import read_manifest, seal, verify
+from services.seal import read_manifest, seal
 from services.state import State, now_text
-from services.store import ObjectAbsent, ObjectTooLarge
 
 FOR_GOOD = timedelta(days=3650)
 KEPT = Path("pool", "own")
@@ -58,7 +58,7 @@ class Outgoing:
         self._sending = threading.Lock()
         self._audit = Chain(state, AUDIT)
         self._ledger = Ledger(state)
-        self._outbox = private_folder(state.folder / "outbox")
+        self._outbox = private_folder(state.folder / OUTBOX)
         self._kept = state.folder / KEPT
         self._me = door.ring.name
         self._remove_orphans()
@@ -222,36 +222,22 @@ class Outgoing:
                 self._audit.append("withheld", now, **facts, reason="the run was called off before it could leave")
         _log.info("withheld" if withheld else "sent", **facts, bytes=size)
 
-    def check_own_past(self) -> None:
-        """Refuse to go on when the store holds artifacts that this identity signed and this state does not know.
-
-        Raises:
-            StateError: the state is an old copy, or two agents share one identity.
-        """
-        known = {row["digest"] for row in self._state.rows("SELECT digest FROM outbox")}
-        for key in self._door.store.list(f"{self._door.federation}/{self._me}/"):
-            match = MANIFEST_KEY.fullmatch(key)
-            if not match or match[4] in known:
-                continue
-            try:
-                data = self._door.store.read(key, MAX_MANIFEST_BYTES)
-            except (ObjectTooLarge, ObjectAbsent):
-                continue
-            if not any(_signed_by(data, one) for one in self._door.ring.signed_with):
-                continue  # a stranger's litter under our prefix is no proof of anything
-            raise StateError(
-                f"the store holds an artifact of run {match[3]} that {self._me} signed and this state does not know",
-                fix="restore the newest state, or stop the other agent that uses these keys and enrol anew",
-                kept="everything: nothing was sent or changed",
-            )
-
     def purge(self, run: str) -> int:
-        """Delete everything that this party published for a run; returns how many objects there were.
+        """Delete what this party published for a run; returns how many objects there were.
+
+        The last manifest stays. It holds no data, and shows a restored old state that this party has gone on since.
 
         Raises:
             StoreError: the store does not answer.
         """
-        return self._door.store.delete(f"{self._door.federation}/{self._me}/{run}/")
+        folder = f"{self._door.federation}/{self._me}/{run}/"
+        last = self._state.row(
+            "SELECT digest FROM outbox WHERE run=? AND sent IS NOT NULL ORDER BY sequence DESC LIMIT 1", run
+        )
+        if last is None:
+            return self._door.store.delete(folder)
+        kept = f"{folder}{last['digest']}.manifest"
+        return sum(self._door.store.delete(key) for key in list(self._door.store.list(folder)) if key != kept)
 
     def delete(self, run: str, name: str) -> None:
         """Delete one object that this party published for a run; fine when it is gone already.
@@ -272,11 +258,3 @@ class Outgoing:
         for path in [*self._outbox.iterdir(), *self._kept.glob("*")]:
             if path.name not in wanted | published:
                 path.unlink(missing_ok=True)
-
-
-def _signed_by(manifest: bytes, key: VerifyKey) -> bool:
-    try:
-        verify(manifest, key)
-    except InvalidArtifact:
-        return False
-    return True

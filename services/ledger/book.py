@@ -84,6 +84,10 @@ class Ledger:
             )
             self._chain.append("reserved", at, **facts(run, step, charge), approver=approver)
 
+    def has_paid(self, run: str, step: str) -> bool:
+        """Whether a step has reserved its charge."""
+        return self._paid(run, step) is not None
+
     def commit(  # noqa: PLR0917 - a release's own words, in the order of its manifest
         self, run: str, step: str, mechanism: Mapping[str, Any] | Mechanism, delta: float, digest: str, at: datetime
     ) -> None:

@@ -19,7 +19,7 @@ from tuf.api.exceptions import DownloadError, ExpiredMetadataError, RepositoryEr
 from tuf.api.serialization import DeserializationError
 
 from services.artifact import canonical_json, parse_json
-from services.errors import BadSignature, InvalidArtifact, SilokitError, StoreError, TrustError
+from services.errors import BadSignature, InvalidArtifact, SilokitError, StateError, StoreError, TrustError
 from services.files import TEMPORARY, private_folder, write_atomic
 from services.keys import PublicIdentity, VerifyKey
 from services.store import ObjectAbsent, ObjectStore, ObjectTooLarge
@@ -135,9 +135,15 @@ class TufTrust:
         return check(roster.members[sender].verify)
 
     def refresh(self) -> None:
-        """See `Trust.refresh`."""
+        """See `Trust.refresh`.
+
+        Raises:
+            StateError: what is kept here is an old copy.
+        """
         try:
             self.look()
+        except StateError:
+            raise
         except SilokitError as error:
             if error.what != self._trouble:  # once, and again when it is another
                 _log.warning("trust not refreshed", reason=error.what)

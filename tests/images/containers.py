@@ -21,58 +21,45 @@ from uuid import uuid4
 import yaml
 
 import protocols
+from deploy.images import HERE, PROGRAMS, EngineError, call, engine, version
 from tests.programs.federation import HUB, fingerprint, until
 
-REPOSITORY = Path(__file__).parents[2]
-SCRIPTS = REPOSITORY / "deploy" / "images"
 BASE = "docker.io/library/python:3.11-slim-bookworm"
-PROGRAMS = ("silo-agent", "coordinator")
 HOME = "/var/lib/silokit"
 HARDENED = (
-    "--read-only", "--tmpfs=/tmp", "--cap-drop=all", "--security-opt=no-new-privileges", "--network=none",
+    "--no-healthcheck", "--read-only", "--tmpfs=/tmp", "--network=none", "--cap-drop=all",
+    "--security-opt=no-new-privileges",
 )  # fmt: skip
-
-
-@functools.cache
-def engine() -> str:
-    """The container engine of this machine, as the scripts find it."""
-    found = subprocess.run(
-        ["sh", "-c", ". ./engine.sh && echo $ENGINE"], cwd=SCRIPTS, capture_output=True, text=True, check=False
-    )
-    assert found.returncode == 0, found.stderr
-    assert found.stdout.strip() in {"docker", "podman"}, "buildah builds images and starts none: install podman"
-    return found.stdout.strip()
-
-
-def call(*words: object, given: str = "", check: bool = True, seconds: float = 600) -> subprocess.CompletedProcess[str]:
-    """Run the container engine."""
-    done = subprocess.run(
-        [engine(), *map(str, words)], input=given, capture_output=True, text=True, timeout=seconds, check=False
-    )
-    assert not check or done.returncode == 0, f"{' '.join(map(str, words))}\n{done.stdout}{done.stderr}"
-    return done
 
 
 @functools.cache
 def images() -> dict[str, str]:
     """Both images' names by program, built from this checkout; where no registry answers, on a base made here."""
-    if call("image", "inspect", BASE, check=False).returncode and call("pull", BASE, check=False).returncode:
-        subprocess.run([SCRIPTS / "base.sh"], check=True, env={**os.environ, "ENGINE": engine()})
-    environment = {**os.environ, "ENGINE": engine(), "TAG": "test"}
-    subprocess.run([SCRIPTS / "build.sh"], check=True, env=environment)
-    return {program: f"silokit/{program}:test" for program in PROGRAMS}
+    environment = {**os.environ, "ENGINE": engine()}
+    if not (known("image", "inspect", BASE) or known("pull", BASE)):
+        subprocess.run([HERE / "base.sh"], check=True, env=environment)
+    subprocess.run([HERE / "build.sh"], check=True, env=environment)
+    return {program: f"silokit/{program}:{version()}" for program in PROGRAMS}
+
+
+def known(*words: str) -> bool:
+    """Whether the engine agrees."""
+    try:
+        return bool(call(*words))
+    except EngineError:
+        return False
 
 
 def inspect(image: str) -> dict[str, Any]:
     """What an engine knows of an image."""
-    (facts,) = json.loads(call("image", "inspect", image).stdout)
+    (facts,) = json.loads(call("image", "inspect", image))
     return dict(facts)
 
 
 def python(image: str, code: str, *options: str) -> Any:
     """Run a few lines of Python inside an image; returns the JSON that they print."""
     words = ("run", "--rm", *HARDENED, *options, "--entrypoint", "python3", image, "-c", code)
-    return json.loads(call(*words).stdout)
+    return json.loads(call(*words))
 
 
 def patiently(what: str, condition: Callable[[], bool]) -> None:
@@ -119,7 +106,7 @@ class Containers:
 
     def once(self, name: str, *words: object) -> str:
         """Run one command of a party in a container of its own; returns what it printed."""
-        return call("run", "--rm", *self._options(name), *words).stdout
+        return call("run", "--rm", *self._options(name), *words)
 
     def start(self, name: str) -> float:
         """Start a party; returns the seconds until it says that it is ready."""
@@ -134,31 +121,34 @@ class Containers:
         began = time.monotonic()
         call("stop", "--time", grace, self.container(name))
         seconds = time.monotonic() - began
-        code = int(call("inspect", "--format", "{{.State.ExitCode}}", self.container(name)).stdout)
+        code = int(call("inspect", "--format", "{{.State.ExitCode}}", self.container(name)))
         call("rm", "--force", self.container(name))
         self._started.discard(name)
         return code, seconds
 
-    def within(self, name: str, *words: object, check: bool = True) -> subprocess.CompletedProcess[str]:
-        """Run a program inside a party's running container."""
-        return call("exec", self.container(name), *words, check=check)
+    def within(self, name: str, *words: object) -> str:
+        """Run a program inside a party's running container; returns what it printed."""
+        return call("exec", self.container(name), *words)
 
     def events(self, name: str, event: str) -> list[dict[str, Any]]:
         """Every line of one kind that a party's container has logged."""
-        done = call("logs", self.container(name))
-        lines = [json.loads(line) for line in (done.stdout + done.stderr).splitlines() if line.startswith("{")]
+        command = [engine(), "logs", self.container(name)]
+        log = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=True).stdout
+        lines = [json.loads(line) for line in log.splitlines() if line.startswith("{")]
         return [line for line in lines if line["event"] == event]
 
     def phase(self, name: str, run: str) -> str:
         """A run's phase at a running party."""
         words = ("coordinator", "show") if name == HUB else ("silo-agent", "status")
-        done = self.within(name, *words, run, "--json", check=False)
-        return str(json.loads(done.stdout)["phase"]) if done.returncode == 0 else "unknown"
+        try:
+            return str(json.loads(self.within(name, *words, run, "--json"))["phase"])
+        except EngineError:  # the offer has not come yet
+            return "unknown"
 
     def submit(self, spec: dict[str, Any]) -> str:
         """Submit a run; returns its identifier."""
         (self.folder / "run.yaml").write_text(yaml.safe_dump(spec, sort_keys=False))
-        return self.within(HUB, "coordinator", "submit", f"{HOME}/run.yaml").stdout.strip()
+        return self.within(HUB, "coordinator", "submit", f"{HOME}/run.yaml").strip()
 
     def close(self) -> None:
         """End and remove everything."""

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.images.containers import PROGRAMS, SCRIPTS
+from deploy.bundle import __main__ as bundle
+from deploy.images import HERE, PROGRAMS, REPOSITORY
 
-DOCKERFILE = SCRIPTS / "Dockerfile"
+DOCKERFILE = HERE / "Dockerfile"
 HADOLINT = Path(sys.executable).parent / "hadolint"
 
 
@@ -54,12 +55,16 @@ def test_an_image_starts_and_is_asked_for_its_health_without_a_shell(program: st
     assert words("runtime", "USER") == ["10001:10001"]
 
 
-@pytest.mark.parametrize("script", sorted(SCRIPTS.glob("*.sh")), ids=lambda path: path.name)
+@pytest.mark.parametrize("script", sorted(HERE.glob("*.sh")), ids=lambda path: path.name)
 def test_a_script_is_one_that_any_shell_reads(script: Path) -> None:
     done = subprocess.run(["dash", "-n", script], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
 
 def test_only_what_is_named_goes_into_the_builders_context() -> None:
-    ignored = (SCRIPTS.parents[1] / ".dockerignore").read_text().splitlines()
+    ignored = (REPOSITORY / ".dockerignore").read_text().splitlines()
     assert ignored[1] == "*"
+
+
+def test_a_bundles_wheels_come_from_where_its_images_libraries_come_from() -> None:
+    assert f"ARG TORCH_INDEX={bundle.TORCH_INDEX}\n" in DOCKERFILE.read_text()

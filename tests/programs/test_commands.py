@@ -29,7 +29,8 @@ from services.runs import RunBook
 from services.state import State
 from services.store.folder import FolderStore
 from tests import tables
-from tests.programs.federation import HUB, REPOSITORY, Federation, run, until
+from tests.programs.commands import REPOSITORY, run
+from tests.programs.federation import HUB, Federation, until
 
 APPS = {"coordinator": coordinator.cli.app, "silo-agent": silo_agent.cli.app}
 
@@ -224,14 +225,14 @@ def test_a_healthy_silo_passes_every_check(standing: Federation) -> None:
     spec = write(standing.folder / "run.yaml", tables.spec())
     text = standing.command("north", "check", "--spec", spec).stdout
     assert [line.split()[1] for line in text.splitlines() if line.startswith(" ok ")] == [
-        "configuration", "policy", "keys", "store", "bus", "roster", "data",
+        "configuration", "policy", "home", "keys", "store", "bus", "roster", "data",
     ]  # fmt: skip
 
 
 def test_a_healthy_coordinator_passes_every_check(standing: Federation) -> None:
     text = standing.command(HUB, "check", "--network").stdout
     assert re.findall(r"(?m)^ ok +(\w+(?: way)?) ", text) == [
-        "configuration", "repository", "keys", "store way", "store", "bus way", "bus", "roster",
+        "configuration", "home", "repository", "keys", "store way", "store", "bus way", "bus", "roster",
     ]  # fmt: skip
 
 
@@ -346,7 +347,7 @@ def test_the_readme_s_tables_name_every_command_and_no_other() -> None:
     for program, app in APPS.items():
         table = text.split(f"| {program} | |\n|---|---|\n")[1].split("\n\n")[0]
         cells = " ".join(row.split("|")[1] for row in table.splitlines())
-        command = re.compile(r"(?:schema|audit|budget|pool) [a-z]+|[a-z]+")
+        command = re.compile(r"(?:schema|audit|budget|pool) [a-z]+|[a-z-]+")
         named = {command.match(cell)[0] for cell in re.findall(r"`([^`]+)`", cells)}  # type: ignore[index]
         assert named == set(commands_of(app))
 

@@ -13,7 +13,8 @@ from services.chain import AUDIT, Chain
 from services.errors import StateError
 from services.ledger import Budget, Charge, Ledger
 from services.mechanism import Gaussian, Mechanism
-from services.state import SCHEMA_VERSION, State
+from services.state import _VERSIONS, SCHEMA_VERSION, State
+from services.versions import program_version
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 OLD = Path(__file__).parent / "vectors" / "state-v1.sql"
@@ -75,8 +76,25 @@ def test_who_only_reads_an_old_file_is_told_to_start_the_service(home: Path) -> 
     assert version(home) == 1
 
 
-def test_a_file_from_the_future_is_refused(home: Path) -> None:
+def test_a_program_that_was_set_back_names_both_versions_and_changes_nothing(home: Path) -> None:
+    with pytest.MonkeyPatch.context() as later:
+        later.setattr("services.state._VERSIONS", (*_VERSIONS, "CREATE TABLE news (name TEXT)"))
+        later.setattr("services.state.SCHEMA_VERSION", SCHEMA_VERSION + 1)
+        later.setattr("services.state.program_version", lambda: "9.1.0")
+        State(home).close()
+    before = schema(home)
+    for writer in (True, False):
+        with pytest.raises(StateError) as caught:
+            State(home, writer=writer)
+        told = f"version {SCHEMA_VERSION + 1}, made by silokit 9.1.0; this program, silokit {program_version()}, knows"
+        assert told in caught.value.what
+        assert "run silokit 9.1.0 again" in caught.value.fix
+        assert "changed nothing" in caught.value.kept
+    assert (schema(home), version(home)) == (before, SCHEMA_VERSION + 1)
+
+
+def test_a_file_from_the_future_that_tells_nothing_of_itself_is_refused(home: Path) -> None:
     with closing(sqlite3.connect(home / "state.sqlite")) as db:
         db.execute("PRAGMA user_version=99")
-    with pytest.raises(StateError, match="version 99"):
+    with pytest.raises(StateError, match="version 99, made by a newer program"):
         State(home)

@@ -17,7 +17,7 @@ from tuf.api.metadata import DelegatedRole, Metadata, Timestamp
 
 from coordinator.trust.metadata import make_timestamp, signed
 from coordinator.trust.repository import Repository
-from services.errors import BadSignature, InvalidArtifact, StoreError, TrustError
+from services.errors import BadSignature, InvalidArtifact, StateError, StoreError, TrustError
 from services.keys import Identity, SigningKey, VerifyKey
 from services.trust import SKEW, FormerKey
 from services.trust.root import pin
@@ -288,7 +288,7 @@ def test_versions_that_a_thief_ran_far_ahead_are_overcome_by_a_new_online_key(sc
     scene.put("timestamp.json", signed(make_timestamp(2_000_000_000, data, 2_000_000_000, scene.now), scene.online))
     scene.trust.look()
     honest = scene.folder / "repository"
-    with pytest.raises(TrustError, match="newer snapshot"):
+    with pytest.raises(StateError, match="newer snapshot"):
         Repository(honest, FED, lambda: scene.now).upload(scene.store)
     scene.repository = Repository(honest, FED, lambda: scene.now)
     scene.online = scene.repository.draw_online()

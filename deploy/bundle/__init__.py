@@ -1,0 +1,1 @@
+"""A bundle: one archive with everything for an institution whose machines reach no network."""
