@@ -76,14 +76,16 @@ class KitStore(Server):
         ports = self._kit.ports
         for inside, place in {"/run/secrets": self.folder / "secrets", "=/data": f"={self.folder / 'data'}"}.items():
             text = text.replace(inside, str(place))
-        return text.replace(":9333", f":{ports['master'][0]}").replace(":8888", f":{ports['filer'][0]}")
+        for standard, part in {":9333": "master", ":8888": "filer"}.items():
+            text = text.replace(standard, ":{}.{}".format(*ports[part]))  # the second is the one of gRPC
+        return text
 
     def make_bucket(self) -> subprocess.CompletedProcess[str]:
         """What the service `bucket` does."""
         bucket = self._services["bucket"]
         script = self.outside(bucket["command"][0])
         return subprocess.run([*bucket["entrypoint"], script], env={"PATH": f"{PROGRAM.parent}:/usr/bin:/bin"},
-                              cwd=self.folder, capture_output=True, text=True, check=False)  # fmt: skip
+                              cwd=self.folder, capture_output=True, text=True, timeout=120, check=False)  # fmt: skip
 
     def _prepare(self) -> list[str]:
         hidden = self.folder / "secrets"
