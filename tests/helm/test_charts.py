@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -156,15 +157,19 @@ def test_the_coordinator_reads_its_configuration(kitchen: Kitchen, case: str, tm
     assert config.monitoring is not None
 
 
+def parse(program: str, words: list[str]) -> None:
+    """Read a command line as its program does; one that it does not understand raises."""
+    group: Any = get_command(APPS[program])
+    name, *options = words
+    group.commands[name].make_context(name, options)
+
+
 @every_case
 def test_every_container_runs_a_command_line_that_its_program_has(kitchen: Kitchen, case: str) -> None:
-    program = case.partition("/")[0]
-    group: Any = get_command(APPS[program])
     for pod in dict(pods(kitchen.objects(case))).values():
         for container in containers(pod):
             if "command" not in container:  # the image's own: the program
-                name, *words = container["args"]
-                group.commands[name].make_context(name, words)
+                parse(case.partition("/")[0], container["args"])
 
 
 def test_a_null_takes_a_default_away(kitchen: Kitchen, tmp_path: Path) -> None:
@@ -233,6 +238,14 @@ def commands(kitchen: Kitchen, case: str) -> list[str]:
     chart, values = kitchen.files(case, "helm 4")
     said = HELM_4("install", "site", chart, "--namespace", "hospital", "--values", values, "--dry-run=client")
     return [line.strip() for line in said.partition("NOTES:")[2].splitlines() if line.startswith("  ")]
+
+
+@every_case
+def test_what_people_are_shown_are_command_lines_that_exist(kitchen: Kitchen, case: str) -> None:
+    for line in commands(kitchen, case):
+        if " -- " in line:
+            program, *words = shlex.split(re.split(r" [<>] ", line.partition(" -- ")[2])[0])
+            parse(program, words)
 
 
 def test_a_hospital_is_told_the_two_commands_after_which_its_agent_is_a_member(kitchen: Kitchen) -> None:
