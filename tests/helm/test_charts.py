@@ -18,7 +18,7 @@ from typer.main import get_command
 import coordinator.cli
 import silo_agent.cli
 from coordinator.settings import CoordinatorConfig
-from deploy.tools.charts import CHARTS, HELM, MONITORING, generated, package
+from deploy.tools.charts import CHARTS, HELM, MONITORING, ROOT, generated, package
 from deploy.tools.helm import HELM_4, ToolError
 from services.config import read_config
 from silo_agent.policy import Policy
@@ -240,12 +240,29 @@ def commands(kitchen: Kitchen, case: str) -> list[str]:
     return [line.strip() for line in said.partition("NOTES:")[2].splitlines() if line.startswith("  ")]
 
 
+def parse_shown(lines: list[str]) -> None:
+    """Read what people are to run in a pod, redirections and comments apart."""
+    for line in lines:
+        if found := re.search(r"kubectl exec .* -- (.*?)(?: [<>] .*|\s+#.*)?$", line):
+            program, *words = shlex.split(found[1])
+            if program in APPS:
+                parse(program, words)
+
+
 @every_case
-def test_what_people_are_shown_are_command_lines_that_exist(kitchen: Kitchen, case: str) -> None:
-    for line in commands(kitchen, case):
-        if " -- " in line:
-            program, *words = shlex.split(re.split(r" [<>] ", line.partition(" -- ")[2])[0])
-            parse(program, words)
+def test_what_an_installation_shows_are_command_lines_that_exist(kitchen: Kitchen, case: str) -> None:
+    parse_shown(commands(kitchen, case))
+
+
+def test_what_the_readme_says_can_be_run_word_for_word(kitchen: Kitchen, tmp_path: Path) -> None:
+    page = (ROOT / "README.md").read_text().partition("## Install on Kubernetes")[2].partition("\n## ")[0]
+    parse_shown([*page.splitlines(), *(HELM / "README.md").read_text().splitlines()])
+    values = tmp_path / "clinic.yaml"
+    values.write_text(page.partition("```yaml\n")[2].partition("```")[0])
+    rendered = HELM_4("template", "clinic", kitchen.folders["helm 4"] / "silo-agent", "--values", values)
+    names = {found["metadata"]["name"] for found in yaml.safe_load_all(rendered)}
+    assert "kubectl exec -n heart clinic-silo-agent-0 -- silo-agent enroll" in page
+    assert "clinic-silo-agent" in names
 
 
 def test_a_hospital_is_told_the_two_commands_after_which_its_agent_is_a_member(kitchen: Kitchen) -> None:
