@@ -191,9 +191,9 @@ def test_a_party_with_a_long_past_answers_quickly_with_few_series(world: World, 
     hub.metrics()  # reads the past, once
     seconds = []
     for _ in range(20):
-        began = time.perf_counter()
+        began = time.process_time()  # the machine may have other things to do
         text = hub.metrics()
-        seconds.append(time.perf_counter() - began)
+        seconds.append(time.process_time() - began)
     count = len(samples(text))
     figure(f"scrape after 300 runs and 3,000 artifacts: {min(seconds) * 1000:.1f} ms, {count} series")
     assert value(text, "silokit_artifacts_sent_total", kind="silofuse.slice") == 3000
