@@ -14,11 +14,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Protocol
 
 import structlog
-from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
+from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, CollectorRegistry, Metric, generate_latest
+from prometheus_client.registry import Collector
 from pydantic import BaseModel, ConfigDict, Field
 
 from services.alive import HOST, PORT
 from services.errors import ConfigError
+from services.metrics import READY
 
 _PATIENCE = 5.0  # seconds for a client to say what it wants
 _log = structlog.get_logger()
@@ -46,7 +48,7 @@ class Shown(Protocol):
         """Its metrics in Prometheus's text format."""
 
 
-class Waiting:
+class Waiting(Collector):
     """A program that waits until it can be a party: alive, and not ready.
 
     Args:
@@ -66,8 +68,14 @@ class Waiting:
         return self._lacks
 
     def metrics(self) -> bytes:
-        """See `Shown.metrics`: there are none yet."""
-        return b""
+        """See `Shown.metrics`: that it is not ready, so that somebody can be told."""
+        registry = CollectorRegistry()
+        registry.register(self)
+        return generate_latest(registry)
+
+    def collect(self) -> Iterator[Metric]:
+        """See `prometheus_client.registry.Collector`."""
+        yield READY.family({(part,): 0.0 for part in self._lacks})
 
 
 class Monitor:

@@ -67,10 +67,11 @@ def chosen(points: list[Point]) -> list[Point]:
     """Those to die at: all of them, or the first passing of each site, before or after it by turns."""
     if ALL:
         return points
-    moments = {
-        site: ("before", "after")[number % 2] for number, site in enumerate(dict.fromkeys(p.site for p in points))
-    }
-    return [point for point in points if point.count == 1 and point.moment == moments[point.site]]
+    first: dict[str, list[Point]] = {}
+    for point in points:
+        if point.count == 1:
+            first.setdefault(point.site, []).append(point)
+    return [moments[number % len(moments)] for number, moments in enumerate(first.values())]
 
 
 def die_at(victim: str, point: Point) -> str:

@@ -163,7 +163,7 @@ def test_who_waits_for_an_admission_is_alive_and_says_what_it_waits_for(
     status, text = get(config, "/readyz")
     assert status == 503
     assert json.loads(text)["reasons"] == {"enrolment": "not enrolled yet: run `silo-agent enroll`"}
-    assert get(config, "/metrics")[0] == 200
+    assert 'silokit_ready{part="enrolment"} 0.0' in get(config, "/metrics")[1]
 
 
 def test_what_cannot_be_told_ends_nothing(ready: World, monitor: tuple[Monitor, MonitoringConfig]) -> None:
