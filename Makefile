@@ -4,10 +4,19 @@ PYTHON      ?= python3
 TORCH_INDEX ?=
 # Another copy of SUPPORT2, where the package index cannot be reached.
 DATA        ?=
+# Docker Compose, 2.24.4 or newer, and which S3 store it runs: seaweedfs or minio.
+COMPOSE     ?= docker compose
+STORE       ?= seaweedfs
+# What `make up` builds first; empty takes images that are there already, for example from the offline bundle.
+BUILD       ?= images
+# `make down VOLUMES=1` removes keys, tables and results too.
+VOLUMES     ?=
 BIN         := .venv/bin
 INSTALLED   := .venv/.installed
 
-.PHONY: help install demo demo-sgde demo-sgde-short demo-wire demo-short demo-wire-short test test-fast test-helm test-rules test-images schema charts faults servers images sbom bundle lint format audit bench bench-step bench-sgde clean
+.PHONY: help install demo demo-sgde demo-sgde-short demo-wire demo-short demo-wire-short demo-compose up down
+.PHONY: test test-fast test-helm test-rules test-images test-compose faults servers images sbom bundle schema charts
+.PHONY: lint format audit bench bench-step bench-sgde clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -60,6 +69,18 @@ bundle: $(INSTALLED) images ## Pack everything for a machine without a network; 
 
 test-images: $(INSTALLED) ## Build both images, look inside, run a federation of containers (docker or podman; minutes)
 	IMAGES=1 $(BIN)/pytest -rs tests/images
+
+up: $(INSTALLED) $(BUILD) ## Start the whole kit on this machine in containers: README, "On one machine, in containers"
+	COMPOSE='$(COMPOSE)' STORE='$(STORE)' $(BIN)/python -m deploy.compose up $(if $(DATA),--data $(DATA))
+
+demo-compose: $(INSTALLED) $(BUILD) ## The demo in those containers; SHORT=1 with little training
+	COMPOSE='$(COMPOSE)' STORE='$(STORE)' $(BIN)/python -m deploy.compose demo $(if $(DATA),--data $(DATA)) $(if $(SHORT),--short)
+
+down: $(INSTALLED) ## Stop the containers; VOLUMES=1 forgets everything that they kept
+	COMPOSE='$(COMPOSE)' STORE='$(STORE)' $(BIN)/python -m deploy.compose down $(if $(VOLUMES),--volumes)
+
+test-compose: $(INSTALLED) ## Read the compose files with the real Compose; found a kit, start its store
+	$(BIN)/pytest -rs tests/compose
 
 test-fast: $(INSTALLED) ## Run the tests that take seconds
 	$(BIN)/pytest -m 'not slow' -n auto --dist loadfile --no-loadscope-reorder

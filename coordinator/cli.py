@@ -17,6 +17,7 @@ from coordinator.trust_cli import app as trust_app
 from coordinator.trust_cli import tell
 from coordinator.wiring import open_party
 from services import board
+from services.alive import tell_alive
 from services.audit import audit_commands
 from services.backup_cli import backup_commands
 from services.command import (
@@ -32,7 +33,6 @@ from services.command import (
     print_json,
     say,
     store_section,
-    tell_alive,
     write_new,
 )  # fmt: skip
 from services.config import read_yaml
@@ -138,7 +138,8 @@ def serve_command(
 @app.command()
 def alive(config: ConfigOption = _DEFAULT) -> None:
     """Ask the running coordinator whether it lives: exit status 0 or 1, for a container's health check."""
-    tell_alive(load(config).monitoring)
+    monitoring = load(config).monitoring
+    raise typer.Exit(tell_alive(monitoring.model_dump() if monitoring else None))
 
 
 @app.command()

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Self
 
 import typer
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from services.config import read_config
 from services.wiring import PartyConfig
@@ -29,6 +29,16 @@ class CoordinatorConfig(PartyConfig):
         default=Path("keyholders"),
         description="a folder with keyholders' private keys: a medium that is there only while they sign",
     )
+
+    processes: int = Field(
+        default=1, ge=1, le=64, description="how many processes of this machine share a training, a GPU for each"
+    )
+
+    @model_validator(mode="after")
+    def _a_device_for_each(self) -> Self:
+        if self.processes > 1 and ":" in self.device:
+            raise ValueError(f"`device: {self.device}` is one GPU, and `processes` asks for {self.processes}")
+        return self
 
     def located(self, base: Path) -> Self:
         """See `PartyConfig.located`."""

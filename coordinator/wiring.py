@@ -46,7 +46,7 @@ def build(config: CoordinatorConfig) -> Assembly:
     def context(run: Run, workspace: Path) -> Context:
         return Context(
             run=run.run, spec=run.spec, me=config.name, coordinator=config.name, silos=run.silos,
-            workspace=workspace, device=config.device,
+            workspace=workspace, device=config.device, processes=config.processes,
         )  # fmt: skip
 
     if not holds_party(config.home):

@@ -17,6 +17,10 @@ from services.errors import InvalidArtifact
 
 MAX_MANIFEST_BYTES = 1 << 20
 MAX_JSON_DEPTH = 16
+MAX_JSON_VALUES = 1 << 18
+"""The most values in any JSON document: more than a full catalog or a specification full of categories can hold."""
+MAX_MANIFEST_VALUES = 4096
+"""The most values in a header, or in a manifest around it: with everything that the format allows they hold 1,400."""
 MAX_RECIPIENTS = 256
 MAX_ARTIFACT_BYTES = 4 << 30
 POOL = "pool"
@@ -25,6 +29,8 @@ POOL = "pool"
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _KIND = re.compile(r"[a-z0-9]+([.-][a-z0-9]+)*")
 _HEX256 = re.compile(r"[0-9a-f]{64}")
+_STRING = re.compile(r'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
+"""A string in JSON, or the beginning of one that never ends."""
 
 
 def check_name(value: str) -> str:
@@ -132,17 +138,23 @@ def digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def parse_json(data: bytes, limit: int = MAX_MANIFEST_BYTES) -> Any:
-    """Parse JSON from a stranger: bounded size and depth, no duplicate keys, no NaN or infinity.
+def parse_json(data: bytes, limit: int = MAX_MANIFEST_BYTES, most: int = MAX_JSON_VALUES) -> Any:
+    """Parse JSON from a stranger: bounded size, depth and values, no duplicate keys, no NaN or infinity.
+
+    Args:
+        data: the document.
+        limit: the most bytes.
+        most: the most values; each costs far more memory and time than its bytes.
 
     Raises:
         InvalidArtifact: the text breaks one of these limits or is not JSON.
     """
     if len(data) > limit:
         raise InvalidArtifact(f"a JSON document of {len(data)} bytes exceeds the limit of {limit}")
-    _check_depth(data)
     try:
-        return json.loads(data, object_pairs_hook=_no_duplicates, parse_constant=_no_constant)
+        text = data.decode(json.detect_encoding(data), "surrogatepass")
+        _check_structure(text, most)
+        return json.loads(text, object_pairs_hook=_no_duplicates, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
         raise InvalidArtifact("a document is not the JSON that the format allows") from error
 
@@ -153,7 +165,7 @@ def parse_header(data: bytes) -> Header:
     Raises:
         InvalidArtifact: unknown version, unknown or missing field, or a value outside its limits.
     """
-    value = parse_json(data)
+    value = parse_json(data, most=MAX_MANIFEST_VALUES)
     try:
         return Header.model_validate(value)
     except ValidationError as error:
@@ -165,25 +177,19 @@ def _first_problem(error: ValidationError) -> str:
     return f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
 
 
-def _check_depth(data: bytes) -> None:
-    # before json.loads, whose recursion a hostile document could exhaust
+def _check_structure(text: str, most: int) -> None:
+    # before json.loads, whose recursion and memory a hostile document could exhaust
+    bare = _STRING.sub("", text)
+    # a container of n values has n - 1 commas
+    if 1 + sum(map(bare.count, ",[{")) > most:
+        raise InvalidArtifact(f"a JSON document holds more than {most} values")
     depth = 0
-    in_string = escaped = False
-    for byte in data:
-        if in_string:
-            if escaped:
-                escaped = False
-            elif byte == 0x5C:
-                escaped = True
-            elif byte == 0x22:
-                in_string = False
-        elif byte == 0x22:
-            in_string = True
-        elif byte in b"[{":
+    for character in bare:
+        if character in "[{":
             depth += 1
             if depth > MAX_JSON_DEPTH:
                 raise InvalidArtifact(f"a JSON document nests deeper than {MAX_JSON_DEPTH}")
-        elif byte in b"]}":
+        elif character in "]}":
             depth -= 1
 
 

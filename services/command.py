@@ -18,8 +18,7 @@ from services import log
 from services.artifact import check_name
 from services.documents import STREAM
 from services.enrolment import STORE_CREDENTIALS, TLS_AUTHORITY, TLS_CERTIFICATE, TLS_KEY
-from services.errors import ConfigError, NotRunning, SilokitError
-from services.monitoring import MonitoringConfig, ask_alive
+from services.errors import ConfigError, SilokitError
 from services.store.s3 import S3Config
 
 console = Console()
@@ -147,15 +146,6 @@ def store_section(folder: Path, store: str) -> str:
     bucket: {bucket}
     credentials: state/{STORE_CREDENTIALS}
     {ca if endpoint.startswith("https:") else "insecure: true"}"""
-
-
-def tell_alive(config: MonitoringConfig | None) -> None:
-    """Say whether the program that runs here lives, and exit with 1 if it does not: what container engines expect."""
-    try:
-        say(ask_alive(config))
-    except NotRunning as error:
-        say(f"{error.what}: {error.fix}")
-        raise typer.Exit(1) from None
 
 
 def say(text: str, *, beside: Path | None = None) -> None:

@@ -41,6 +41,7 @@ class Context:
         data: the silo's table (CSV or Parquet); None at the coordinator.
         minimum_rows: the fewest common records this silo's policy accepts.
         device: where to train: `auto`, `cpu` or `cuda`.
+        processes: how many processes may share a training, a GPU for each.
     """
 
     run: str
@@ -52,6 +53,7 @@ class Context:
     data: Path | None = None
     minimum_rows: int = 0
     device: str = "auto"
+    processes: int = 1
 
 
 @dataclass(frozen=True)

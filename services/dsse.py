@@ -17,6 +17,9 @@ from services.artifact import canonical_json, parse_json
 from services.errors import BadSignature, InvalidArtifact
 from services.keys import SigningKey, VerifyKey
 
+_VALUES = 16
+"""The most values of an envelope, by which another one is refused before it is parsed: a whole one has seven."""
+
 
 def sign(payload: bytes, payload_type: str, key: SigningKey) -> bytes:
     """Sign exact bytes; returns the envelope in its one spelling."""
@@ -67,7 +70,7 @@ def _parse_as(data: bytes, payload_type: str, limit: int) -> Envelope:
 
 
 def _parse(data: bytes, limit: int) -> Envelope:
-    value = parse_json(data, limit)
+    value = parse_json(data, limit, _VALUES)
     try:
         (signature,) = value["signatures"]
         envelope = Envelope(

@@ -31,8 +31,8 @@ from services.errors import InvalidArtifact, PolicyRefusal, SilokitError, TrustE
 from services.files import private_folder, remove_tree, sync_folder
 from services.home import RUNS
 from services.inbox import Inbox, received
-from services.ledger import Ledger
 from services.metrics import TRAINED
+from services.purse import Reserve
 from services.runs import Run, RunBook, RunKeys
 from services.state import LIVE, State
 
@@ -42,8 +42,6 @@ _PROGRESS_EVERY = 0.5  # seconds between two records of progress
 _DISK_WAIT = 5.0  # seconds
 _TRUST_WAIT = 1.0
 _log = structlog.get_logger()
-
-Reserve = Callable[[str, str, Spend], None]
 
 
 class Stopped(Exception):
@@ -66,11 +64,8 @@ class Host:
         load: finds the factory of a protocol's half.
         context: makes what a half may know about a run.
         outputs: the folder that results go to, one folder per run.
-        reserve: called as `reserve(run, step, spend)` before work that spends; raises PolicyRefusal.
+        reserve: asks the ledger before work that spends.
         clock: the present.
-
-    Attributes:
-        newest: cleared while it is not known whether the state is an old copy: nothing new is spent then.
     """
 
     def __init__(
@@ -101,8 +96,6 @@ class Host:
         self._active: dict[str, _Active] = {}
         self._interrupted: set[str] = set()
         self._stopping = threading.Event()
-        self.newest = threading.Event()
-        self.newest.set()
         self._spoke: float | None = None  # when the step under way began or reported
 
     def stop(self) -> None:
@@ -227,7 +220,7 @@ class Host:
         # who cannot be told is found out before anything is computed or spent
         recipients = self._courier.everybody() if work.publish else run.keys(work.to)
         if work.spends is not None:
-            self._pay(run.run, work.key, work.spends)
+            self._reserve(run.run, work.key, work.spends)
         _log.info("work", run=run.run, step=work.key)
         started = self._spoke = time.monotonic()
         try:
@@ -242,11 +235,6 @@ class Host:
         _check_release(work, message)
         send = self._courier.publish if work.publish else partial(self._courier.send, expires=run.deadline)
         send(run.run, work.key, message, recipients, seconds=seconds, schema_hash=run.spec_hash)
-
-    def _pay(self, run: str, step: str, spend: Spend) -> None:
-        if not self.newest.is_set() and not Ledger(self._state).has_paid(run, step):
-            raise TrustError("nothing is spent until the store has shown that this state is no old copy")
-        self._reserve(run, step, spend)
 
     def _progress(self, run: Run, row: Any, step_name: str) -> ProgressCallback:
         last = 0.0

@@ -10,17 +10,19 @@ import json
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from http.client import HTTPConnection, HTTPException
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Protocol
 
 import structlog
-from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
+from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, CollectorRegistry, Metric, generate_latest
+from prometheus_client.registry import Collector
 from pydantic import BaseModel, ConfigDict, Field
 
-from services.errors import ConfigError, NotRunning
+from services.alive import HOST, PORT
+from services.errors import ConfigError
+from services.metrics import READY
 
-_PATIENCE = 5.0  # seconds for a client to say what it wants, and for `alive` to be answered
+_PATIENCE = 5.0  # seconds for a client to say what it wants
 _log = structlog.get_logger()
 
 
@@ -29,8 +31,8 @@ class MonitoringConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    host: str = Field(default="127.0.0.1", description="the address to listen on; 0.0.0.0 is every one of the machine")
-    port: int = Field(default=9464, ge=1, le=65535, description="the port")
+    host: str = Field(default=HOST, description="the address to listen on; 0.0.0.0 is every one of the machine")
+    port: int = Field(default=PORT, ge=1, le=65535, description="the port")
 
 
 class Shown(Protocol):
@@ -46,7 +48,7 @@ class Shown(Protocol):
         """Its metrics in Prometheus's text format."""
 
 
-class Waiting:
+class Waiting(Collector):
     """A program that waits until it can be a party: alive, and not ready.
 
     Args:
@@ -66,8 +68,14 @@ class Waiting:
         return self._lacks
 
     def metrics(self) -> bytes:
-        """See `Shown.metrics`: there are none yet."""
-        return b""
+        """See `Shown.metrics`: that it is not ready, so that somebody can be told."""
+        registry = CollectorRegistry()
+        registry.register(self)
+        return generate_latest(registry)
+
+    def collect(self) -> Iterator[Metric]:
+        """See `prometheus_client.registry.Collector`."""
+        yield READY.family({(part,): 0.0 for part in self._lacks})
 
 
 class Monitor:
@@ -155,26 +163,3 @@ def monitored(config: MonitoringConfig | None) -> Iterator[Monitor]:
         yield monitor
     finally:
         monitor.close()
-
-
-def ask_alive(config: MonitoringConfig | None) -> str:
-    """Ask the program that runs here whether it lives; returns what it says.
-
-    Raises:
-        NotRunning: it does not answer, does not live, or does not say where.
-    """
-    if config is None:
-        raise NotRunning("the configuration has no `monitoring`: nobody can be asked", fix="add it, and start again")
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(config.host, config.host)  # noqa: S104 - from everywhere is from here
-    connection = HTTPConnection(host, config.port, timeout=_PATIENCE)
-    try:
-        connection.request("GET", "/healthz")
-        answer = connection.getresponse()
-        said = answer.read(1000).decode(errors="replace").strip()
-    except (OSError, HTTPException) as error:
-        raise NotRunning(f"nobody answers at {host}:{config.port}", fix="start the service with `serve`") from error
-    finally:
-        connection.close()
-    if answer.status != 200:
-        raise NotRunning(f"the program does not live: {said}", fix="start it again, and look at its log")
-    return said

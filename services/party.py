@@ -22,6 +22,7 @@ from services.courier import Courier
 from services.errors import SilokitError, StateError, StoreError, TrustError
 from services.health import Vitals
 from services.host import Desk, Host
+from services.purse import Purse
 from services.state import State
 from services.store.probe import StoreRefused
 from services.trust import Trust
@@ -67,6 +68,7 @@ class Party:
         desk: the program's side of a run's life.
         meet_store: finds out, before anything is sent, whether the store can be trusted with the federation.
         skew: asks the store by how much its clock is ahead; None when it does not tell.
+        purse: what the host spends from.
 
     Attributes:
         vitals: what the threads note of themselves.
@@ -82,6 +84,7 @@ class Party:
         desk: Desk,
         meet_store: Callable[[], None],
         skew: Callable[[], timedelta | None],
+        purse: Purse,
     ) -> None:
         self.state = state
         self.courier = courier
@@ -91,6 +94,7 @@ class Party:
         self.vitals = Vitals()
         self._meet_store = meet_store
         self._skew = skew
+        self._purse = purse
         self._stop = threading.Event()
         self._listed = self._compared = 0.0
         self._paces: dict[str, Pace] = {}
@@ -115,7 +119,7 @@ class Party:
             StateError: store or roster know more of this party than its state does.
             StoreRefused: the store lacks what the configuration does not do without.
         """
-        self.host.newest.clear()
+        self._purse.close()
         wire = threading.Thread(target=self._fatally, args=(self._wire,), name="wire")
         wire.start()
         try:
@@ -171,7 +175,7 @@ class Party:
         self.trust.refresh()
         self.courier.check_own_keys()
         self.courier.check_own_past()
-        self.host.newest.set()
+        self._purse.open()
         return self.look_again()
 
     def _busied(self, moved: int) -> bool:

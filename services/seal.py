@@ -38,6 +38,7 @@ from services import chunks, dsse
 from services.artifact import (
     MAX_ARTIFACT_BYTES,
     MAX_MANIFEST_BYTES,
+    MAX_MANIFEST_VALUES,
     Digest,
     Header,
     canonical_json,
@@ -184,7 +185,7 @@ _Claim = TypeVar("_Claim", bound=Claim)
 
 
 def _parse(data: bytes, payload: bytes, kind: type[_Claim]) -> _Claim:
-    value = parse_json(payload)
+    value = parse_json(payload, most=MAX_MANIFEST_VALUES)
     try:
         content = _Payload.model_validate(value)
         spelt = canonical_json(content.model_dump(mode="json"))

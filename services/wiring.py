@@ -24,10 +24,11 @@ from services.contract import Context, HalfFactory
 from services.courier import Courier, Door, Guard
 from services.errors import ConfigError, PolicyRefusal
 from services.home import RUN_KEYS, TRUST_FOLDER
-from services.host import Desk, Host, Reserve
+from services.host import Desk, Host
 from services.keyring import KeyRing
 from services.monitoring import MonitoringConfig
 from services.party import Party
+from services.purse import Purse, Reserve
 from services.runs import Run, RunBook, RunKeys, UnknownRun
 from services.state import LIVE, State
 from services.store import ObjectStore, skew
@@ -206,13 +207,14 @@ class Assembly:
     trust: TufTrust
     courier: Courier
     host: Host
+    purse: Purse
     clock: Clock
 
     def party(self, desk: Desk) -> Party:
         """The party, ready to run."""
         return Party(
             state=self.state, courier=self.courier, trust=self.trust, host=self.host, desk=desk,
-            meet_store=self.meet_store, skew=lambda: skew(self.store, self.clock),
+            meet_store=self.meet_store, skew=lambda: skew(self.store, self.clock), purse=self.purse,
         )  # fmt: skip
 
     def end_without_members(self) -> None:
@@ -289,11 +291,12 @@ def assemble(
     audit = Chain(state, AUDIT)
     believed = trust(heeding(config.home, ring, audit, clock))
     courier = Courier(state, Door(config.federation, ring, store, bus, believed), keys.find, guard, clock)
+    purse = Purse(state, reserve(state))
     host = Host(
         state=state, courier=courier, keys=keys, load=load, context=context, outputs=config.outputs,
-        reserve=reserve(state), clock=clock,
+        reserve=purse, clock=clock,
     )  # fmt: skip
-    return Assembly(config, ring, store, bus, state, audit, RunBook(state), keys, believed, courier, host, clock)
+    return Assembly(config, ring, store, bus, state, audit, RunBook(state), keys, believed, courier, host, purse, clock)
 
 
 def _spend_nothing(_run: str, step: str, _spend: Spend) -> None:

@@ -11,6 +11,7 @@ import typer
 
 import protocols
 from services import board
+from services.alive import tell_alive
 from services.audit import audit_commands
 from services.backup_cli import backup_commands
 from services.command import (
@@ -27,7 +28,6 @@ from services.command import (
     say,
     seen_from,
     store_section,
-    tell_alive,
     write_new,
 )  # fmt: skip
 from services.config import read_yaml
@@ -120,7 +120,8 @@ def serve_command(
 @app.command()
 def alive(config: ConfigOption = _DEFAULT) -> None:
     """Ask the running agent whether it lives: exit status 0 or 1, for a container's health check."""
-    tell_alive(load(config).monitoring)
+    monitoring = load(config).monitoring
+    raise typer.Exit(tell_alive(monitoring.model_dump() if monitoring else None))
 
 
 @app.command()

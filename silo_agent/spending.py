@@ -49,7 +49,7 @@ class Spending:
                 self._ledger.check(run.run, self._charge(spend), self._policy().datasets.get(self._dataset))
 
     def reserve(self, run: str, step: str, spend: Spend) -> None:
-        """See `services.host.Reserve`."""
+        """See `services.purse.Reserve`."""
         with self._counted():
             self._ledger.reserve(
                 run, step, self._charge(spend), self._policy().datasets.get(self._dataset),

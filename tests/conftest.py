@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+# Before torch is imported, and for every program that tests start: they share the cores with other tests, where a
+# computation's threads wait for each other, spinning, longer than they compute.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from tests.world import World
 

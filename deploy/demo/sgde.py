@@ -20,7 +20,7 @@ from rich.table import Table
 
 from deploy.demo import support2
 from deploy.demo.models import Scores, score
-from deploy.demo.stage import CACHE, COORDINATOR, Stage, console, heading
+from deploy.demo.stage import CACHE, COORDINATOR, FolderStage, console, heading
 from deploy.demo.watch import wait_until_ready, watch
 from protocols.spec import RunSpec, parse_spec
 from services.errors import SilokitError
@@ -41,7 +41,7 @@ def main() -> None:
     arguments = parser.parse_args()
     started = time.monotonic()
     try:
-        stage = Stage(ROOT, "support2")
+        stage = FolderStage(ROOT, "support2")
         spec = prepare(arguments.data, SILOS[:5] if arguments.short else SILOS)
         enrol(stage, tuple(spec.silos))
         run_once(stage, tuple(spec.silos))
@@ -72,7 +72,7 @@ def prepare(data: Path | None, silos: tuple[str, ...]) -> RunSpec:
     return spec
 
 
-def enrol(stage: Stage, silos: tuple[str, ...]) -> None:
+def enrol(stage: FolderStage, silos: tuple[str, ...]) -> None:
     """Found the federation, and enrol its silos; the first is shown."""
     heading("Keys are made at each party; people compare fingerprints (shown for the first)")
     stage.found(ROOT / "store", ROOT / "bus.sqlite")
@@ -88,7 +88,7 @@ def enrol(stage: Stage, silos: tuple[str, ...]) -> None:
     console.print(f"  {len(others)} more hospitals did the same")
 
 
-def run_once(stage: Stage, names: tuple[str, ...]) -> None:
+def run_once(stage: FolderStage, names: tuple[str, ...]) -> None:
     """Start every party, have every silo push a generator, and let one of them use the pool."""
     heading("Every party's service starts; the consortium submits a run")
     first = names[0]
@@ -116,7 +116,7 @@ def run_once(stage: Stage, names: tuple[str, ...]) -> None:
             service.stop()
 
 
-def _wait_for_catalog(stage: Stage, silo: str, count: int) -> None:
+def _wait_for_catalog(stage: FolderStage, silo: str, count: int) -> None:
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         stage.command("silo-agent", "pool", "refresh", config=silo, quiet=True)

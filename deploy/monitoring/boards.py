@@ -29,7 +29,7 @@ def _grown(metric: str, by: str) -> str:
 
 
 def _slowest(histogram: str, by: str = "party") -> str:
-    return f"histogram_quantile(0.95, sum by ({by}, le) (rate({histogram}_bucket{OF}{RATE})))"
+    return f"histogram_quantile(0.95, sum by ({by}, le) (rate({histogram}_bucket{OF}[15m])))"
 
 
 FEDERATION = Board(

@@ -1,4 +1,4 @@
-"""What the charts take from elsewhere: the schema of their values, from the programs' models.
+"""What the charts take from elsewhere: the schema of their values from the programs' models, alerts from deploy/.
 
 Helm reads nothing outside a chart, so what it needs is committed a second time: `make schema` makes it anew, and a test
 holds it to its source. `make charts` packs both charts for whoever installs them.
@@ -24,6 +24,7 @@ from silo_agent.settings import SiloConfig
 
 ROOT = Path(__file__).parents[2]
 HELM = ROOT / "helm"
+MONITORING = ROOT / "deploy" / "monitoring"
 VOLUME = "/var/lib/silokit/"
 _Raw = dict[str, Any]  # as Kubernetes writes it, and for Kubernetes to check
 
@@ -99,14 +100,19 @@ class _NetworkPolicy(_Values):
     extra_egress: list[_Raw]
 
 
-class _PodMonitor(_Values):
+class _Labelled(_Values):
     enabled: bool
     labels: dict[str, str]
+
+
+class _PodMonitor(_Labelled):
     interval: str
 
 
 class _Monitoring(_Values):
     pod_monitor: _PodMonitor
+    rules: _Labelled
+    dashboards: _Labelled
 
 
 class _Chart(_Values):
@@ -166,7 +172,7 @@ def _plain(node: Any) -> Any:
         return [_plain(item) for item in node]
     if not isinstance(node, dict):
         return node
-    found = {}
+    found: dict[str, Any] = {}
     for key, value in node.items():
         if key in {"properties", "$defs"}:
             found[key] = {name: _plain(item) for name, item in value.items()}
@@ -183,10 +189,13 @@ def _plain(node: Any) -> Any:
 
 def generated() -> dict[Path, str]:
     """Every file below helm/ that is made from something else, with what should be in it."""
-    return {
+    files = {
         HELM / name / "values.schema.json": json.dumps(schema(values), indent=1, ensure_ascii=False) + "\n"
         for name, values in CHARTS.items()
     }
+    for source in (MONITORING / "rules.yaml", *(MONITORING / "dashboards").glob("*.json")):
+        files[HELM / "common" / "files" / source.relative_to(MONITORING)] = source.read_text(encoding="utf-8")
+    return files
 
 
 def copy(into: Path, helm: Tool) -> Path:

@@ -1,16 +1,13 @@
-"""Diffusion over a matrix of latents: trained once, resumed after a kill, sampled as often as wanted.
+"""Diffusion over a matrix of latents: a denoiser, and rows drawn from it as often as wanted.
 
 The formulation is EDM (Karras, Aittala, Aila and Laine 2022, arXiv 2206.00364): a denoiser with the paper's
-preconditioning and loss weights, log-normal noise levels, and Heun's second-order sampler. Nothing here depends on
-or touches torch's global random state, and every step draws from a generator seeded by (seed, step): a resumed
-training takes the path that it would have taken.
+preconditioning and loss weights, and Heun's second-order sampler; `protocols.learning.training` trains it. Nothing
+here depends on or touches torch's global random state.
 """
 
 from __future__ import annotations
 
-import copy
 import math
-import time
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -19,24 +16,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import safe_open
-from safetensors.torch import load, save
+from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn.functional import gelu
 
 from protocols.learning.parameters import DiffusionParameters
 from services.contract import ProgressCallback
-from services.errors import RunFailed
 from services.files import write_atomic
 
-# ln(sigma) ~ N(-0.4, 1): EDM's -1.2 suits images; latents of tables need more of the high noise (measured)
-NOISE_MEAN, NOISE_SPREAD = -0.4, 1.0
 # Heun's steps between these noise levels, at EDM's rho
 SIGMA_MIN, SIGMA_MAX, RHO, HEUN_STEPS = 0.01, 20.0, 7.0, 30
-WARM_UP = 100
-EMA = 0.995
-WEIGHT_DECAY = 0.01
-CHECKPOINT_SECONDS = 10.0
-REPORT_STEPS = 20
 SAMPLE_ROWS = 16_384
 
 _FEATURES = 32
@@ -120,7 +109,7 @@ class Diffusion:
         chunks = [range(first, min(first + SAMPLE_ROWS, rows)) for first in range(0, rows, SAMPLE_ROWS)]
         out = np.empty((rows, len(self.mean)), dtype=np.float32)
         for index, chunk in enumerate(chunks):
-            generator = _generator(self.mean.device, self.parameters.seed, _SAMPLING + index)
+            generator = seeded(self.mean.device, self.parameters.seed, _SAMPLING + index)
             shape = (len(chunk), len(self.mean))
             x = sigmas[0] * torch.randn(shape, generator=generator, device=self.mean.device)
             for step, (sigma, after) in enumerate(pairwise(sigmas)):
@@ -133,7 +122,7 @@ class Diffusion:
         return out
 
     def _slope(self, x: Tensor, sigma: float) -> Tensor:
-        with _autocast(x.device):
+        with half_precision(x.device):
             return (x - self.denoiser.denoise(x, torch.full((len(x), 1), sigma, device=x.device))) / sigma
 
     def save(self, path: Path) -> None:
@@ -145,115 +134,13 @@ class Diffusion:
     @classmethod
     def load(cls, path: Path, device: str = "auto") -> Diffusion:
         """Read what `save` wrote."""
-        place = _device(device)
+        place = chosen(device)
         with safe_open(path, "pt") as file:
             parameters = DiffusionParameters.model_validate_json(file.metadata()["parameters"])
             tensors = {name: file.get_tensor(name).to(place) for name in file.keys()}  # noqa: SIM118 - no mapping
         denoiser = Denoiser(len(tensors["mean"]), parameters).to(place)
-        denoiser.load_state_dict(_under("denoiser.", tensors))
+        denoiser.load_state_dict(under("denoiser.", tensors))
         return cls(denoiser.eval(), tensors["mean"], tensors["spread"], parameters)
-
-
-def train(
-    latents: NDArray[np.float32],
-    parameters: DiffusionParameters,
-    progress: ProgressCallback,
-    checkpoint: Path | None = None,
-    device: str = "auto",
-) -> Diffusion:
-    """Train a denoiser on latents [n, width].
-
-    Args:
-        latents: finite; each dimension is brought to mean 0 and variance 1 here.
-        parameters: how large and how long.
-        progress: called every few steps with the mean loss since; what it raises ends the training.
-        checkpoint: a file to resume from where it exists, rewritten every ten seconds.
-        device: "auto" (CUDA where there is one), "cpu" or "cuda".
-
-    Raises:
-        RunFailed: the loss is no longer finite.
-    """
-    place = _device(device)
-    data = torch.from_numpy(latents).to(place)
-    mean, spread = data.mean(dim=0), data.std(dim=0, correction=0)
-    spread = torch.where(spread > 1e-6, spread, 0.0)  # a dimension that is constant comes back constant
-    data = (data - mean) / torch.where(spread > 0, spread, 1.0)
-
-    training = _Training(Denoiser(data.shape[1], parameters).to(place), parameters, parameters.steps_for(len(data)))
-    start = training.resume(checkpoint) if checkpoint is not None and checkpoint.exists() else 0
-    saved = time.monotonic()
-    losses: list[Tensor] = []
-    for step in range(start, training.steps):
-        losses.append(training.step(data, step))
-        if (step + 1) % REPORT_STEPS and step + 1 < training.steps:
-            continue
-        loss = float(torch.stack(losses).mean())
-        losses.clear()
-        if not math.isfinite(loss):
-            raise RunFailed("the diffusion's loss is no longer finite", fix="lower `learning_rate` in the next run")
-        progress("diffusion", step + 1, training.steps, loss)
-        if checkpoint is not None and time.monotonic() - saved > CHECKPOINT_SECONDS:
-            training.save(checkpoint, step + 1)
-            saved = time.monotonic()
-    return Diffusion(training.average.eval(), mean, spread, parameters)
-
-
-class _Training:
-    """The state that a training moves on: the denoiser, its moving average, and Adam's moments."""
-
-    def __init__(self, denoiser: Denoiser, parameters: DiffusionParameters, steps: int) -> None:
-        self.steps = steps
-        self.denoiser = denoiser
-        self.average = copy.deepcopy(denoiser).requires_grad_(requires_grad=False)
-        self.parameters = parameters
-        self.optimizer = torch.optim.AdamW(denoiser.parameters(), weight_decay=WEIGHT_DECAY, fused=True)
-
-    def step(self, data: Tensor, step: int) -> Tensor:
-        """Move one gradient step on, and return its loss."""
-        batch, device = self.parameters.batch, data.device
-        generator = _generator(device, self.parameters.seed, step)
-        rows = torch.randint(len(data), (batch,), generator=generator, device=device)
-        # one noise level out of each of `batch` equal shares of their distribution: a calmer loss
-        share = (torch.arange(batch, device=device) + torch.rand(batch, generator=generator, device=device)) / batch
-        levels = NOISE_MEAN + NOISE_SPREAD * torch.special.ndtri(share.clamp(1e-6, 1 - 1e-6))
-        noise = torch.randn((batch, data.shape[1]), generator=generator, device=device)
-        with _autocast(device):
-            loss = self.denoiser.loss(data[rows], levels.exp()[:, None], noise)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self._rate(step)
-        self.optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(self.denoiser.parameters(), 1.0)
-        self.optimizer.step()
-        with torch.no_grad():  # a mean of all steps at first, of the last few hundred later
-            for mine, new in zip(self.average.parameters(), self.denoiser.parameters(), strict=True):
-                mine.lerp_(new, max(1 - EMA, 1 / (step + 1)))
-        return loss.detach()
-
-    def _rate(self, step: int) -> float:
-        cosine = 0.5 * (1 + math.cos(math.pi * step / self.steps))
-        return self.parameters.learning_rate * min(1.0, (step + 1) / WARM_UP) * cosine
-
-    def save(self, path: Path, done: int) -> None:
-        """Write everything that the next step builds on."""
-        tensors = {"done": torch.tensor(done)}
-        for name, value in self.denoiser.state_dict().items():
-            tensors[f"denoiser.{name}"] = value
-            tensors[f"average.{name}"] = self.average.state_dict()[name]
-        for name, parameter in self.denoiser.named_parameters():
-            for moment, value in self.optimizer.state[parameter].items():
-                tensors[f"{moment}.{name}"] = value
-        write_atomic(path, save(tensors))
-
-    def resume(self, path: Path) -> int:
-        """Read what `save` wrote; the number of steps done."""
-        tensors = load(path.read_bytes())
-        self.denoiser.load_state_dict(_under("denoiser.", tensors))
-        self.average.load_state_dict(_under("average.", tensors))
-        for name, parameter in self.denoiser.named_parameters():
-            moments = {moment: tensors[f"{moment}.{name}"] for moment in ("step", "exp_avg", "exp_avg_sq")}
-            self.optimizer.state[parameter] = {m: value.to(parameter.device) for m, value in moments.items()}
-        return int(tensors["done"])
 
 
 def _linear(inputs: int, outputs: int, generator: torch.Generator | None = None) -> nn.Linear:
@@ -270,21 +157,24 @@ def _linear(inputs: int, outputs: int, generator: torch.Generator | None = None)
     return layer
 
 
-def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+def under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Those of several tensors whose names begin with a prefix, without it."""
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
-def _generator(device: torch.device, seed: int, stream: int) -> torch.Generator:
+def seeded(device: torch.device, seed: int, stream: int) -> torch.Generator:
+    """The random numbers of one step or one chunk of rows: those before 2^31 belong to steps."""
     return torch.Generator(device).manual_seed((seed << 32) + stream)
 
 
-def _device(name: str) -> torch.device:
+def chosen(name: str) -> torch.device:
+    """The device that a configuration names; `auto` is CUDA where there is one."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device(name)
 
 
-def _autocast(device: torch.device) -> torch.autocast:
+def half_precision(device: torch.device) -> torch.autocast:
     """Half-precision products where the hardware has them: 2.6 times the steps on AVX512-BF16, slower without."""
     if device.type == "cuda":
         pays = torch.cuda.is_bf16_supported(including_emulation=False)

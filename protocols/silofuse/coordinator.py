@@ -9,9 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from protocols.learning.alignment import intersect, read_pseudonyms
-from protocols.learning.diffusion import Diffusion, train
+from protocols.learning.diffusion import Diffusion
 from protocols.learning.parameters import DiffusionParameters
+from protocols.learning.ranks import CHECKPOINT, MODEL, train_in_ranks
 from protocols.learning.tensors import TensorSpec, read_tensors, write_tensors
+from protocols.learning.training import train
 from protocols.silofuse.messages import LATENTS, MAX_WIDTH, ORDER, PSEUDONYMS, SLICE
 from protocols.spec import parse_spec
 from services.artifact import Derived
@@ -104,14 +106,14 @@ class Coordinator:
 
     def _train(self, progress: ProgressCallback) -> None:
         latents = np.concatenate([self._read_latents(self._latents[silo]) for silo in self._context.silos], axis=1)
-        workspace = self._context.workspace
-        model = train(
-            latents, self._parameters, progress, checkpoint=workspace / "checkpoint", device=self._context.device
-        )
-        model.save(workspace / "diffusion")
+        workspace, device, processes = self._context.workspace, self._context.device, self._context.processes
+        if processes > 1:
+            train_in_ranks(latents, self._parameters, progress, workspace, processes=processes, device=device)
+        else:
+            train(latents, self._parameters, progress, workspace / CHECKPOINT, device).save(workspace / MODEL)
 
     def _sample(self, progress: ProgressCallback) -> None:
-        model = Diffusion.load(self._context.workspace / "diffusion", device=self._context.device)
+        model = Diffusion.load(self._context.workspace / MODEL, device=self._context.device)
         samples = model.sample(self._spec.rows, progress)
         start = 0
         for silo in self._context.silos:

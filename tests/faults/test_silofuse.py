@@ -26,7 +26,7 @@ from tests.faults.divided import Buses, Divided, live_through
 from tests.faults.promise import Promise
 from tests.world import HUB
 
-DEATHS = 60 if os.environ.get("FAULTS") == "all" else 5  # of each victim
+DEATHS = 60 if os.environ.get("FAULTS") == "all" else 3  # of each victim
 TRAINING = {"steps": 8, "batch": 32, "epochs": 2}
 EVERYBODY = (HUB, *tables.COLUMNS)
 

@@ -12,18 +12,22 @@ import pytest
 import yaml
 from kubernetes_validate.utils import all_versions
 from packaging.version import Version
+from typer.main import get_command
 
+import coordinator.cli
+import silo_agent.cli
 from coordinator.settings import CoordinatorConfig
-from deploy.tools.charts import CHARTS, HELM, generated, package
+from deploy.tools.charts import CHARTS, HELM, MONITORING, generated, package
 from deploy.tools.helm import HELM_4, ToolError
 from services.config import read_config
 from silo_agent.policy import Policy
 from silo_agent.settings import SiloConfig
-from tests.helm.charts import CASES, HELMS, Kitchen, Object
+from tests.helm.charts import CASES, HELMS, Kitchen, Object, containers, pods
 
+APPS = {"coordinator": coordinator.cli.app, "silo-agent": silo_agent.cli.app}
 SILO, HUB = "silo-agent/minimal-values", "coordinator/minimal-values"
 NEWEST = [str(version) for version in sorted(set(map(Version, all_versions())))[-2:]]
-OPERATOR = {"PodMonitor"}  # of the Prometheus operator, whose schema Kubernetes does not know
+OPERATOR = {"PodMonitor", "PrometheusRule"}  # of the Prometheus operator, whose schemas Kubernetes does not know
 every_case = pytest.mark.parametrize("case", CASES)
 either_helm = pytest.mark.parametrize("helm", HELMS)
 
@@ -152,6 +156,17 @@ def test_the_coordinator_reads_its_configuration(kitchen: Kitchen, case: str, tm
     assert config.monitoring is not None
 
 
+@every_case
+def test_every_container_runs_a_command_line_that_its_program_has(kitchen: Kitchen, case: str) -> None:
+    program = case.partition("/")[0]
+    group: Any = get_command(APPS[program])
+    for pod in dict(pods(kitchen.objects(case))).values():
+        for container in containers(pod):
+            if "command" not in container:  # the image's own: the program
+                name, *words = container["args"]
+                group.commands[name].make_context(name, words)
+
+
 def test_a_null_takes_a_default_away(kitchen: Kitchen, tmp_path: Path) -> None:
     folder = written(kitchen, "silo-agent/full-values", tmp_path)
     store = read_config(folder / "silo-agent.yaml", SiloConfig).store.s3
@@ -167,14 +182,14 @@ def test_a_protocol_of_tomorrow_needs_no_other_chart(kitchen: Kitchen, tmp_path:
     found.check_run("tomorrow", {"tomorrow.sums": sentence})
 
 
-def annotations(kitchen: Kitchen, *more: str) -> Any:
+def marks(kitchen: Kitchen, *more: str) -> Any:
     return kitchen.one(SILO, "StatefulSet", *more)["spec"]["template"]["metadata"]["annotations"]
 
 
 def test_a_new_configuration_starts_the_agent_anew_and_a_new_policy_does_not(kitchen: Kitchen) -> None:
-    before = annotations(kitchen)
-    assert annotations(kitchen, "--set", "policy.approval=automatic") == before
-    assert annotations(kitchen, "--set", "config.device=cpu") != before
+    before = marks(kitchen)
+    assert marks(kitchen, "--set", "policy.approval=automatic") == before
+    assert marks(kitchen, "--set", "config.device=cpu") != before
 
 
 # what is committed a second time
@@ -183,6 +198,20 @@ def test_a_new_configuration_starts_the_agent_anew_and_a_new_policy_does_not(kit
 def test_what_is_made_from_something_else_is_current() -> None:
     for path, text in generated().items():
         assert path.read_text() == text, f"run `make schema`: {path} is not current"
+    copies = {path for path in (HELM / "common" / "files").rglob("*") if path.suffix in {".yaml", ".json"}}
+    assert copies <= set(generated()), "run `make schema` and remove what has no source any more"
+
+
+@pytest.mark.parametrize("case", ["silo-agent/full-values", "coordinator/full-values"])
+def test_alerts_and_dashboards_arrive_as_they_were_written(kitchen: Kitchen, case: str) -> None:
+    rules = yaml.safe_load((MONITORING / "rules.yaml").read_text())
+    assert kitchen.one(case, "PrometheusRule")["spec"] == rules
+    maps = [found for found in kitchen.objects(case) if "dashboard" in found["metadata"]["name"]]
+    shown = {name: text for found in maps for name, text in found["data"].items()}
+    sources = (MONITORING / "dashboards").glob("*.json")
+    assert {f"silokit-{path.name}": json.loads(path.read_text()) for path in sources} == {
+        name: json.loads(text) for name, text in shown.items()
+    }
 
 
 def test_what_the_operator_is_told_is_what_it_knows(kitchen: Kitchen) -> None:
@@ -192,7 +221,7 @@ def test_what_the_operator_is_told_is_what_it_knows(kitchen: Kitchen) -> None:
     assert monitor["apiVersion"] == "monitoring.coreos.com/v1"
     assert monitor["spec"] == {
         "selector": {"matchLabels": agent["metadata"]["labels"]},
-        "podMetricsEndpoints": [{"port": port["name"], "path": "/metrics", "interval": "15s"}],
+        "podMetricsEndpoints": [{"port": port["name"], "path": "/metrics", "interval": "30s"}],
     }
 
 

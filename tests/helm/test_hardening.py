@@ -6,12 +6,13 @@ from collections import Counter
 
 import pytest
 
+from deploy.tools.helm import ToolError
 from tests.helm.charts import CASES, Kitchen, Object, containers, pods
 
 SILO, JOB, FULL = "silo-agent/minimal-values", "silo-agent/job-values", "silo-agent/full-values"
 IDENTITY = "silo-agent/identity-values"
 NAMESPACED = {
-    "ConfigMap", "CronJob", "NetworkPolicy", "PersistentVolumeClaim", "Pod", "PodMonitor", "Service",
+    "ConfigMap", "CronJob", "NetworkPolicy", "PersistentVolumeClaim", "Pod", "PodMonitor", "PrometheusRule", "Service",
     "StatefulSet",
 }  # fmt: skip
 RESTRICTED_VOLUMES = {"configMap", "csi", "emptyDir", "persistentVolumeClaim", "secret"}
@@ -110,6 +111,16 @@ def test_a_test_of_the_job_holds_no_gpu(kitchen: Kitchen) -> None:
     gpu = "nvidia.com/gpu"
     assert found["CronJob site-silo-agent"]["containers"][0]["resources"]["limits"][gpu] == 1
     assert gpu not in found["Pod site-silo-agent-test"]["containers"][0]["resources"]["limits"]
+
+
+def test_processes_that_share_a_training_have_a_gpu_each_and_memory_in_common(kitchen: Kitchen) -> None:
+    case = "coordinator/full-values"
+    (agent, _) = dict(pods(kitchen.objects(case))).values()
+    (container,) = agent["containers"]
+    (shared,) = (mount["name"] for mount in container["volumeMounts"] if mount["mountPath"] == "/dev/shm")
+    assert {"name": shared, "emptyDir": {"medium": "Memory", "sizeLimit": "1Gi"}} in agent["volumes"]
+    with pytest.raises(ToolError, match=r"config\.processes is 5, and resources\.limits gives nvidia\.com/gpu: 4"):
+        kitchen.text(case, "--set", "config.processes=5")
 
 
 def test_keys_and_ledger_outlive_the_release(kitchen: Kitchen) -> None:

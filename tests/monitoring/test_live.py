@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import signal
 import time
 import urllib.request
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from deploy.monitoring.panels import Panel
 from tests.monitoring.watched import SILOS, Watched
 from tests.programs.federation import HUB, until
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 PARTIES, NAMES = (HUB, *SILOS), ("coordinator", *SILOS)
 SERIES, GATE_SECONDS = 2000, 0.05
 PANELS = [
@@ -69,19 +70,17 @@ def test_nothing_alarms_about_a_federation_that_works(watched: Watched) -> None:
 
 
 def test_a_scrape_is_cheap(watched: Watched, figure: Callable[[str], None]) -> None:
-    for name in PARTIES:
-        labels = f'{{instance="127.0.0.1:{watched.monitoring[name]}"}}'
-        (one,) = watched.prometheus.ask("query", query=f"scrape_samples_scraped{labels}")["result"]
-        assert int(one["value"][1]) < SERIES
-        with urllib.request.urlopen(f"{watched.address(name)}/metrics", timeout=20) as answer:
+    found = watched.prometheus.ask("query", query='scrape_samples_scraped{job="silokit"}')["result"]
+    series = [int(one["value"][1]) for one in found]
+    assert max(series) < SERIES
+    # the coordinator has nothing else to do now; processor time, for the machine may have
+    before, began = watched.processor(HUB), time.perf_counter()
+    for _ in range(50):
+        with urllib.request.urlopen(f"{watched.address(HUB)}/metrics", timeout=20) as answer:
             answer.read()
-        before, began = watched.processor(name), time.perf_counter()
-        for _ in range(50):
-            with urllib.request.urlopen(f"{watched.address(name)}/metrics", timeout=20) as answer:
-                answer.read()
-        wall, cost = (time.perf_counter() - began) / 50, (watched.processor(name) - before) / 50
-        figure(f"scrape of {name}: {cost * 1000:.0f} ms of processor, {wall * 1000:.0f} ms, {one['value'][1]} series")
-        assert cost < GATE_SECONDS
+    wall, cost = (time.perf_counter() - began) / 50, (watched.processor(HUB) - before) / 50
+    figure(f"scrape: {cost * 1000:.0f} ms of processor, {wall * 1000:.0f} ms in all, {max(series)} series")
+    assert cost < GATE_SECONDS
 
 
 # what follows breaks the federation for good
@@ -89,7 +88,7 @@ def test_a_scrape_is_cheap(watched: Watched, figure: Callable[[str], None]) -> N
 
 def test_a_party_that_cannot_log_in_at_the_broker_is_alive_and_not_ready(watched: Watched) -> None:
     assert ready(watched, "west") == {}
-    watched.stop("west")
+    watched.stop("west", signal.SIGKILL)
     watched.servers.broker.ctl("delete_user", "west")
     watched.start("west")
     until("west says so", lambda: "west" in ready(watched, "west").get("broker", ""))

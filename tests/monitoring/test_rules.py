@@ -84,7 +84,7 @@ def test_the_runbook_names_panels_alerts_and_commands_that_exist() -> None:
     assert set(re.findall(r"(?<!\*)\*([A-Z]\w+)\*(?!\*)", said)) <= titles
     for panel in re.findall(r'"([^"]+)"', said):
         assert any(title.startswith(panel) for title in panels), panel
-    for program, word in re.findall(r"`(silo-agent|coordinator) ([a-z]+)", said):
+    for program, word in re.findall(r"`(silo-agent|coordinator) ([a-z-]+)", said):
         command = get_command(APPS[program])
         assert isinstance(command, typer.core.TyperGroup)
         assert word in command.commands, f"{program} {word}"

@@ -54,9 +54,9 @@ class Watched(Federation):
         self.servers.close()
 
     def finish(self, spec: dict[str, Any]) -> None:
-        """Have the silos do a run."""
+        """Have the silos do a run; what they do for themselves at its end goes on."""
         run = self.submit({**spec, "silos": {silo: spec["silos"][silo] for silo in SILOS}})
-        until("the run is done", lambda: all(self.phase(name, run) == "done" for name in (HUB, *SILOS)), 240)
+        until("the run is done", lambda: self.phase(HUB, run) == "done", 600)
 
     def address(self, name: str) -> str:
         """Where a party says how it is."""

@@ -15,31 +15,23 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from typer.testing import CliRunner
 
+import coordinator.cli
 import protocols
+import silo_agent.cli
 from services.board import run_facts
 from services.runs import RunBook
 from services.state import State
+from tests.programs.commands import REPOSITORY, run
 
 protocols.register("echo", "tests.echo")
 
-REPOSITORY = Path(__file__).parents[2]
 HUB = "hub"
 PROGRAM = {True: "coordinator", False: "silo-agent"}
 
 
-def run(*words: object, check: bool = True, given: str | None = None) -> subprocess.CompletedProcess[str]:
-    """Run a command line to its end, with `given` on its standard input."""
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.programs.launch", *map(str, words)],
-        cwd=REPOSITORY, capture_output=True, text=True, timeout=120, check=False, input=given,
-        env={**os.environ, "COLUMNS": "200"},
-    )  # fmt: skip
-    assert not check or done.returncode == 0, done.stderr
-    return done
-
-
-def until(what: str, condition: Callable[[], bool], seconds: float = 60, pause: float = 0.02) -> None:
+def until(what: str, condition: Callable[[], bool], seconds: float = 120, pause: float = 0.02) -> None:
     """Wait for a condition.
 
     Raises:
@@ -111,6 +103,18 @@ class Federation:
         """Run one of a party's commands, with `given` on its standard input."""
         return run(PROGRAM[name == HUB], *words, "--config", self.config(name), check=check, given=given)
 
+    def here(self, name: str, *words: object, given: str | None = None) -> str:
+        """Run one of a party's commands in this process, for what needs none of its own; returns what it printed.
+
+        Raises:
+            SilokitError: as the command does.
+        """
+        app = coordinator.cli.app if name == HUB else silo_agent.cli.app
+        done = CliRunner().invoke(app, [*map(str, words), "--config", str(self.config(name))], input=given)
+        if done.exception is not None:
+            raise done.exception
+        return str(done.output)
+
     def log(self, name: str) -> str:
         """Everything that a party has logged."""
         return (self.folder / f"{name}.log").read_text()
@@ -143,7 +147,7 @@ class Federation:
         process = self.processes.pop(name)
         if process.poll() is None:
             process.send_signal(number)
-        return process.wait(30)
+        return process.wait(120)
 
     def close(self) -> None:
         """End every process."""

@@ -54,9 +54,13 @@ def plant(where: str) -> None:
     setattr(owner, name, armed)
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Run the command line that the arguments name."""
     protocols.register("echo", "tests.echo")
     for fault in os.environ.get("FAULT", "").split():
         plant(fault)
-    program = sys.argv.pop(1)
-    PROGRAMS[program]()
+    PROGRAMS[sys.argv.pop(1)]()
+
+
+if __name__ == "__main__":
+    main()

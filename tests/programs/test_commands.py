@@ -29,7 +29,8 @@ from services.runs import RunBook
 from services.state import State
 from services.store.folder import FolderStore
 from tests import tables
-from tests.programs.federation import HUB, REPOSITORY, Federation, run, until
+from tests.programs.commands import REPOSITORY, run
+from tests.programs.federation import HUB, Federation, until
 
 APPS = {"coordinator": coordinator.cli.app, "silo-agent": silo_agent.cli.app}
 

@@ -44,7 +44,7 @@ def test_a_coordinator_killed_in_the_middle_of_the_diffusion_goes_on_from_its_ch
     federation: Federation,
 ) -> None:
     federation.stop(HUB)
-    federation.start(HUB, fault="protocols.learning.diffusion:CHECKPOINT_SECONDS:number:0")  # one at every report
+    federation.start(HUB, fault="protocols.learning.training:CHECKPOINT_SECONDS:number:0")  # one at every report
     run = federation.submit(tables.spec(training={"steps": 200, "batch": 64, "epochs": 100_000}))
     checkpoint = federation.folder / HUB / "state" / "runs" / run / "work" / "checkpoint"
     until("there is a checkpoint", checkpoint.exists, 120)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from services.errors import ConfigError, TrustError
 from tests.programs.federation import HUB, Federation, fingerprint, until
 
 OFTEN = "services.party:RECONCILE_EVERY:number:0.2"
@@ -50,12 +51,12 @@ def test_containers_go_on_by_themselves_from_nothing_to_ready(mounted: Federatio
     waits_for(mounted, HUB, "has not founded its federation yet")
     waits_for(mounted, "east", "has not been admitted")
 
-    root = fingerprint(mounted.command(HUB, "found").stdout)
+    root = fingerprint(mounted.here(HUB, "found"))
     waits_for(mounted, HUB, "the store folder")
     asked = mounted.command("east", "enroll", "--out", "-")
     assert json.loads(asked.stdout).keys() == {"payload", "payloadType", "signatures"}, "the document and nothing else"
-    again = mounted.command("east", "enroll", "--out", "-")
-    assert fingerprint(asked.stderr) == fingerprint(again.stderr), "a second request is for the same keys"
+    again = mounted.here("east", "enroll", "--out", mounted.folder / "again")
+    assert fingerprint(asked.stderr) == fingerprint(again), "a second request is for the same keys"
 
     admitted = mounted.command(
         HUB, "admit", "-", "--fingerprint", fingerprint(asked.stderr), "--out", "-", given=asked.stdout
@@ -80,18 +81,17 @@ def test_a_service_that_waits_ends_well_when_told_to(mounted: Federation) -> Non
 
 
 def test_what_is_read_from_a_stream_asks_nobody_there(mounted: Federation) -> None:
-    done = mounted.command("east", "enroll", "--admission", "-", check=False, given="{}")
-    assert done.returncode == 2
-    assert "give --fingerprint" in done.stderr
+    with pytest.raises(ConfigError, match="on standard input") as caught:
+        mounted.here("east", "enroll", "--admission", "-", given="{}")
+    assert "give --fingerprint" in caught.value.fix
 
 
 def test_a_state_that_lost_its_keys_is_given_no_new_ones(mounted: Federation) -> None:
-    mounted.command("east", "enroll", "--out", "-")
+    mounted.here("east", "enroll", "--out", mounted.folder / "request")
     home = mounted.folder / "east" / "state"
     (home / "trust").mkdir()
     shutil.rmtree(home / "keys")
-    for words in (("enroll", "--out", "-"), ("serve",)):
-        done = mounted.command("east", *words, check=False)
-        assert done.returncode == 4
-        assert "keys" in done.stderr
+    for words in (("enroll", "--out", mounted.folder / "request"), ("serve",)):
+        with pytest.raises(TrustError, match="keys"):
+            mounted.here("east", *words)
     assert not (home / "keys").exists()

@@ -13,7 +13,7 @@ import pytest
 from services.artifact import POOL, Spend
 from services.backup import Manifest, backup
 from services.contract import Message
-from services.errors import ConfigError, SilokitError, StateError
+from services.errors import ConfigError, StateError, TrustError
 from services.keyring import KeyRing
 from services.ledger import Ledger
 from services.restore import restore
@@ -187,20 +187,17 @@ def test_a_copy_from_before_the_keys_changed_is_refused(world: World) -> None:
         look_back(world)
 
 
-def test_nothing_new_is_spent_until_the_store_has_shown_that_the_state_is_the_newest(world: World) -> None:
-    run = world.submit()
-    world.settle()
-    host, paid = world.parts["north"].host, []
-    host._reserve = lambda *_: paid.append(1)
+def test_nothing_new_is_spent_until_the_store_has_shown_that_the_state_is_the_newest(world: World, run: str) -> None:
+    purse = world.parts["north"].purse
     release = Spend(mechanism=gaussian(8.0).mechanism.model_dump(mode="json"), delta=DELTA)
-    host.newest.clear()
-    with pytest.raises(SilokitError, match="nothing is spent until"):
-        host._pay(run, "new", release)
-    world.spending("north", world.parts["north"].state).reserve(run, "begun before", release)
-    host._pay(run, "begun before", release)
-    host.newest.set()
-    host._pay(run, "new", release)
-    assert len(paid) == 2
+    purse(run, "begun before", release)
+    purse.close()
+    with pytest.raises(TrustError, match="nothing is spent until"):
+        purse(run, "new", release)
+    purse(run, "begun before", release)
+    purse.open()
+    purse(run, "new", release)
+    assert Ledger(world.parts["north"].state).verify() == 2
 
 
 # what is no backup, and what is no empty home

@@ -132,7 +132,8 @@ def test_litter_and_monsters_are_not_adopted(scene: Scene) -> None:
     renamed = replace(entry, digest=digest(b"another"))
     key = scene.people["north"].signing
     refused(scene, b"litter", "JSON")
-    refused(scene, b"[" * 3_000_000, "deeper")
+    refused(scene, b"[" * 100_000, "deeper")
+    refused(scene, b"[" * 3_000_000, "more than")
     refused(scene, b" " * 4_000_001, "exceeds")
     refused(scene, scene.object("timestamp.json"), "another kind")
     refused(scene, signed(passing_on, key), "passes its rights on")

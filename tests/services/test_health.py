@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -161,7 +163,7 @@ def test_who_waits_for_an_admission_is_alive_and_says_what_it_waits_for(
     status, text = get(config, "/readyz")
     assert status == 503
     assert json.loads(text)["reasons"] == {"enrolment": "not enrolled yet: run `silo-agent enroll`"}
-    assert get(config, "/metrics")[0] == 200
+    assert 'silokit_ready{part="enrolment"} 0.0' in get(config, "/metrics")[1]
 
 
 def test_what_cannot_be_told_ends_nothing(ready: World, monitor: tuple[Monitor, MonitoringConfig]) -> None:
@@ -213,3 +215,13 @@ def test_the_graphics_card_is_asked_nothing_before_there_is_work(monkeypatch: py
     for loaded in (None, ModuleType("torch")):  # not imported; and while another thread imports it
         monkeypatch.setitem(sys.modules, "torch", loaded)
         assert gpu.memory() == nothing
+
+
+def test_a_health_check_does_not_load_the_program(monitor: tuple[Monitor, MonitoringConfig], tmp_path: Path) -> None:
+    config = tmp_path / "silo-agent.yaml"
+    config.write_text(f"monitoring: {{port: {monitor[1].port}}}\n")
+    asked = "import sys, silo_agent.__main__ as program; sys.argv = ['silo-agent', 'alive']\n"
+    asked += "try: program.main()\nfinally: print('typer' in sys.modules, 'pydantic' in sys.modules)"
+    environment = {**os.environ, "SILO_AGENT_CONFIG": str(config)}
+    done = subprocess.run([sys.executable, "-c", asked], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == "alive\nFalse False\n"

@@ -91,7 +91,7 @@ def test_of_many_processes_that_put_one_key_exactly_one_wins(tmp_path: Path) -> 
     racers = [context.Process(target=_race, args=(tmp_path, b"%d" % i * 50_000, results)) for i in range(8)]
     for racer in racers:
         racer.start()
-    wins = [results.get(timeout=20) for _ in racers]
+    wins = [results.get(timeout=200) for _ in racers]
     for racer in racers:
         racer.join()
     assert sum(wins) == 1
@@ -138,7 +138,7 @@ def test_the_sqlite_bus_serves_several_processes_at_once(tmp_path: Path) -> None
     for writer in writers:
         writer.start()
     heard = 0
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 200
     while heard < 200 and time.monotonic() < deadline:
         for notice in bus.consume():
             bus.acknowledge(notice)

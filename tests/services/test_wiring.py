@@ -85,7 +85,7 @@ class Meeting(Party):
         self.answers = answers
         super().__init__(
             state=parts.state, courier=parts.courier, trust=parts.trust, host=parts.host, desk=world.desks["north"],
-            meet_store=self.meet, skew=lambda: None,
+            meet_store=self.meet, skew=lambda: None, purse=parts.purse,
         )  # fmt: skip
 
     def meet(self) -> None:

@@ -78,7 +78,7 @@ class Broker:
         """A party on the bus."""
         bus = RabbitBus(self.config(name, **changes), FEDERATION, name)
         try:
-            bus.wait_ready(20)
+            bus.wait_ready(120)
             yield bus
         finally:
             bus.close()
@@ -120,7 +120,7 @@ def key(number: int, sender: str = "north") -> str:
     return f"{FEDERATION}/{sender}/run-1/{number:064x}.manifest"
 
 
-def heard(bus: RabbitBus, count: int, seconds: float = 20) -> set[str]:
+def heard(bus: RabbitBus, count: int, seconds: float = 120) -> set[str]:
     """Wait for `count` distinct objects, acknowledging each notice; a bus that is away for a while is waited for."""
     found: set[str] = set()
 
@@ -134,7 +134,7 @@ def heard(bus: RabbitBus, count: int, seconds: float = 20) -> set[str]:
     return found
 
 
-def until(condition: Callable[[], object], seconds: float = 20) -> None:
+def until(condition: Callable[[], object], seconds: float = 120) -> None:
     """Wait for a condition, also through failures of the bus.
 
     Raises:

@@ -32,6 +32,10 @@ securityContext:
   mountPath: /var/lib/silokit
 - name: scratch
   mountPath: /tmp
+{{- if gt (int (.Values.config.processes | default 1)) 1 }}
+- name: shared-memory
+  mountPath: /dev/shm
+{{- end }}
 {{- if .Values.certificates.existingSecret }}
 - name: certificates
   mountPath: /certificates
@@ -138,6 +142,13 @@ volumes:
   - name: scratch
     emptyDir:
       sizeLimit: {{ $root.Values.volume.scratch }}
+  {{- if gt (int ($root.Values.config.processes | default 1)) 1 }}
+  # processes that share a training pass gradients through it, and need more than the 64 MiB of a container
+  - name: shared-memory
+    emptyDir:
+      medium: Memory
+      sizeLimit: 1Gi
+  {{- end }}
   {{- with $root.Values.certificates.existingSecret }}
   - name: certificates
     secret:

@@ -7,8 +7,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from protocols.learning.diffusion import Denoiser, Diffusion, train
+from protocols.learning.diffusion import Denoiser, Diffusion
 from protocols.learning.parameters import DiffusionParameters
+from protocols.learning.training import train
 from services.errors import RunFailed
 
 SMALL = DiffusionParameters(steps=60, batch=64, width=32, blocks=2)
@@ -41,7 +42,7 @@ def test_the_same_parameters_give_the_same_rows_and_another_seed_others() -> Non
 
 
 def test_a_killed_training_resumes_on_the_path_it_was_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("protocols.learning.diffusion.CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr("protocols.learning.training.CHECKPOINT_SECONDS", 0.0)
     steps: list[int] = []
 
     def killed_at_40(phase: str, step: int, total: int, loss: float | None) -> None:
