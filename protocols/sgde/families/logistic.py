@@ -37,88 +37,17 @@ from protocols.learning.noise import Noise
 from protocols.learning.schema import Columns
 from protocols.learning.tensors import TensorSpec
 from protocols.sgde.families.blocks import Blocks, clipped, covariance, pick, square, triangle
-from protocols.sgde.families.contract import Tensors, affordable
+from protocols.sgde.families.contract import Tensors
+from protocols.sgde.families.logistic_form import CLIP, RATE, STEPS, Shape, centre, feature_map, weightless
 from protocols.sgde.parameters import SgdeParameters
 from services.contract import ProgressCallback
-from services.mechanism import Composed, Event, Gaussian, Mechanism, Repeated
+from services.mechanism import Event, Mechanism
 
-BUDGET = (0.07, 0.2, 0.73)
-"""Of the squared sensitivity that a budget buys, what each part gets."""
-
-SHARES = {"count": 0.15, "sums": 0.8, "columns": 0.05}
-"""Of the first part's squared sensitivity; categories get as much as columns are categories."""
-
-OFFSETS = 0.3
-"""Of the second part's squared sensitivity; the products get the rest."""
-
-NEAR = 0.2
-"""Blocks about their centre are clipped at this part of the greatest norm they could have."""
-
-STEPS, CLIP, RATE = 16, 0.7, 8.0
-_TRUST, _LEAST, _WIDE = 0.3, 1e-3, 0.1
-"""An axis's variance is told from noise from this part of the noise's greatest on; but within these two."""
 _CANDIDATES, _ROWS = 32, 2048
 _WIDEST = 0.3
 """How far candidates spread where their covariance is all noise: wide enough that the score splits them."""
 _MOST = 1e4
 """No weight of a score counts for more."""
-
-
-def _event(scale: float) -> Event:
-    first, second, third = (scale / math.sqrt(share) for share in BUDGET)
-    steps = Repeated(count=STEPS, of=Gaussian(noise_multiplier=third * math.sqrt(STEPS)))
-    return Composed(of=(Gaussian(noise_multiplier=first), Gaussian(noise_multiplier=second), steps))
-
-
-@dataclass(frozen=True)
-class _Shape:
-    """Sizes and noise, all public."""
-
-    blocks: Blocks
-    event: Event
-    multipliers: tuple[float, float, float]
-    records: int
-
-    @classmethod
-    def of(cls, columns: Columns, parameters: SgdeParameters) -> _Shape:
-        event = affordable(_event, parameters)
-        assert isinstance(event, Composed)  # noqa: S101 - what _event makes
-        parts = [part.of if isinstance(part, Repeated) else part for part in event.of]
-        first, second, third = (part.noise_multiplier for part in parts if isinstance(part, Gaussian))
-        return cls(Blocks.of(columns, parameters), event, (first, second, third), parameters.records)
-
-    @property
-    def centred(self) -> bool:
-        """Whether blocks are seen about a centre: where its noise is less than what they are clipped to."""
-        m = len(self.blocks.places)
-        n = self.records * math.sqrt(SHARES["sums"])
-        return bool(m) and self.multipliers[0] * self.blocks.radius * math.sqrt(m) / n < NEAR * math.sqrt(m)
-
-    @property
-    def near(self) -> float:
-        """The norm that a record's blocks are clipped to, about the centre."""
-        return NEAR * math.sqrt(len(self.blocks.places)) if self.centred else self.blocks.radius
-
-    def weights(self) -> dict[str, float]:
-        """What each part of a record's vector is multiplied by, in the first part and in the second."""
-        d, k, m = len(self.blocks.layout.scales), len(self.blocks.sizes), len(self.blocks.places)
-        parts = {"count": (SHARES["count"], 1.0)}
-        if self.centred:
-            parts["sums"] = (SHARES["sums"] * d / (d + k), self.blocks.radius)
-        if m < d:
-            parts["columns"] = (SHARES["columns"] * d / (d + k), math.sqrt(d))
-        if k:
-            parts["categories"] = (k / (d + k), math.sqrt(k))
-        total = sum(share for share, _ in parts.values())
-        parts = {name: (share / total, norm) for name, (share, norm) in parts.items()}
-        if m:
-            parts |= {"offsets": (OFFSETS, self.near), "squares": (1 - OFFSETS, self.near**2)}
-        return {name: math.sqrt(share) / norm for name, (share, norm) in parts.items()}
-
-    def noise(self) -> dict[str, float]:
-        """The deviation of each sum, weights taken off."""
-        second = ("offsets", "squares")
-        return {name: self.multipliers[name in second] / weight for name, weight in self.weights().items()}
 
 
 @dataclass(frozen=True)
@@ -137,7 +66,7 @@ class Seen:
         return cls(z, blocks.average(z), chosen, np.eye(blocks.layout.classes)[blocks.layout.label.places(table)])
 
 
-def opening(seen: Seen, shape: _Shape) -> dict[str, Floats]:
+def opening(seen: Seen, shape: Shape) -> dict[str, Floats]:
     """The first part's weighted sums without noise, private: of L2 sensitivity 1."""
     every = {
         "count": seen.label.sum(axis=0),
@@ -148,7 +77,7 @@ def opening(seen: Seen, shape: _Shape) -> dict[str, Floats]:
     return {name: weight * every[name] for name, weight in shape.weights().items() if name in every}
 
 
-def around(centre: Floats, seen: Seen, shape: _Shape) -> dict[str, Floats]:
+def around(centre: Floats, seen: Seen, shape: Shape) -> dict[str, Floats]:
     """The second part's weighted sums without noise, private: of L2 sensitivity 1 for any centre [m]."""
     weights = shape.weights()
     u = clipped(seen.blocks - centre, shape.near)
@@ -174,7 +103,7 @@ class Logistic:
 
     def mechanism(self, columns: Columns, parameters: SgdeParameters) -> Mechanism:
         """Gaussian sums; a person is in all of them, so the classes are no partition."""
-        return Mechanism(event=_Shape.of(columns, parameters).event)
+        return Mechanism(event=Shape.of(columns, parameters).event)
 
     def fit(
         self,
@@ -185,13 +114,13 @@ class Logistic:
         progress: ProgressCallback,
     ) -> tuple[Tensors, Event]:
         """Noisy sums, then noisy steps."""
-        shape = _Shape.of(columns, parameters)
+        shape = Shape.of(columns, parameters)
         seen, (first, second, third) = Seen.of(table, shape.blocks), shape.multipliers
         sums = {name: _released(exact, first, noise) for name, exact in opening(seen, shape).items()}
         if shape.blocks.places:
-            exact = around(_centre(_sums(sums, shape), shape), seen, shape)
+            exact = around(centre(weightless(sums, shape), shape), seen, shape)
             sums |= {name: _released(part, second, noise) for name, part in exact.items()}
-        change = _features(sums, shape)
+        change = feature_map(sums, shape)
         features = np.column_stack([np.ones(len(table)), seen.blocks, seen.chosen]) @ change
         score = late = np.zeros((seen.label.shape[1], len(change)))
         # drawn at once: a draw of few numbers costs as much as one of thousands
@@ -204,7 +133,7 @@ class Logistic:
 
     def expected(self, columns: Columns, parameters: SgdeParameters) -> dict[str, TensorSpec]:
         """The weighted sums, and the score of (1, blocks, categories)."""
-        shape = _Shape.of(columns, parameters)
+        shape = Shape.of(columns, parameters)
         c, m, k = shape.blocks.layout.classes, len(shape.blocks.places), sum(shape.blocks.sizes)
         d = len(shape.blocks.layout.scales)
         shapes = {"count": (c,), "sums": (m,), "columns": (d,), "categories": (c, k)}
@@ -217,7 +146,7 @@ class Logistic:
 
     def shares(self, columns: Columns, parameters: SgdeParameters, pool: Sequence[Tensors]) -> Floats:
         """Of candidates, as the score has it; the same at every call."""
-        source = _Source.of(_Shape.of(columns, parameters), pool)
+        source = _Source.of(Shape.of(columns, parameters), pool)
         _, _, logits = source.candidates(_CANDIDATES * _ROWS // 4, np.random.default_rng(0))
         return np.asarray(softmax(logits, axis=1).mean(axis=0))
 
@@ -230,7 +159,7 @@ class Logistic:
         rng: np.random.Generator,
     ) -> pd.DataFrame:
         """Rows of the pool's sums, with labels by the mean of its scores."""
-        source = _Source.of(_Shape.of(columns, parameters), pool)
+        source = _Source.of(Shape.of(columns, parameters), pool)
         blocks = source.blocks
         labels = np.repeat(
             np.arange(blocks.layout.classes), [counts.get(c, 0) for c in blocks.layout.label.column.categories]
@@ -266,10 +195,10 @@ class _Source:
     score: Floats
 
     @classmethod
-    def of(cls, shape: _Shape, pool: Sequence[Tensors]) -> _Source:
+    def of(cls, shape: Shape, pool: Sequence[Tensors]) -> _Source:
         blocks = shape.blocks
         c, m, d = blocks.layout.classes, len(blocks.places), len(blocks.layout.scales)
-        every = [_sums(tensors, shape) for tensors in pool]
+        every = [weightless(tensors, shape) for tensors in pool]
         noise = {name: deviation * math.sqrt(len(pool)) for name, deviation in shape.noise().items()}
         total: dict[str, Floats] = {name: np.sum([sums[name] for sums in every], axis=0) for name in every[0]}
         counts = np.maximum(total["count"], 1 + noise["count"])
@@ -313,56 +242,18 @@ def _released(exact: Floats, multiplier: float, noise: Noise) -> Floats:
     return np.asarray((exact + noise.normal(exact.shape, multiplier)).astype(np.float32))
 
 
-def _sums(tensors: Tensors, shape: _Shape) -> dict[str, Floats]:
-    """A generator's noisy sums, weights taken off."""
-    weights = shape.weights()
-    return {name: tensors[name].astype(np.float64) / weights[name] for name in weights if name in tensors}
-
-
-def _centre(sums: Mapping[str, Floats], shape: _Shape) -> Floats:
-    """A generator's centre [m]."""
-    if not shape.centred:
-        return np.zeros(len(shape.blocks.places))
-    mean = sums["sums"] / _people(sums, shape.noise())
-    return clipped(mean[None], shape.blocks.radius).ravel()
-
-
-def _people(sums: Mapping[str, Floats], noise: Mapping[str, float]) -> float:
-    """How many records, not below the noise: what lies there divides nothing."""
-    return max(float(sums["count"].sum()), 1 + noise["count"])
-
-
-def _features(tensors: Tensors, shape: _Shape) -> Floats:
-    """What makes features of (1, blocks, categories) [k, k]: whitened blocks, and categories about their mean."""
-    sums, noise, m = _sums(tensors, shape), shape.noise(), len(shape.blocks.places)
-    n = _people(sums, noise)
-    change = np.eye(1 + m + sum(shape.blocks.sizes))
-    if m:
-        offset = sums["offsets"].sum(axis=0) / n
-        # the largest eigenvalue of a symmetric matrix of noise whose off-diagonal has half the variance
-        largest = math.sqrt(2 * m) * noise["squares"] / n
-        floor = min(max(_TRUST * largest, _LEAST), _WIDE)
-        size, axes = np.linalg.eigh(square(sums["squares"] / n, m) - np.outer(offset, offset))
-        whiten = (axes / np.sqrt(np.maximum(size, floor))) @ axes.T
-        change[1 : 1 + m, 1 : 1 + m] = whiten
-        change[0, 1 : 1 + m] = -_centre(sums, shape) @ whiten
-    if shape.blocks.sizes:
-        change[0, 1 + m :] = -np.clip(sums["categories"].sum(axis=0) / n, 0, 1)
-    return change
-
-
-def _within(every: Sequence[Mapping[str, Floats]], counts: Floats, shape: _Shape) -> tuple[Floats, Floats]:
+def _within(every: Sequence[Mapping[str, Floats]], counts: Floats, shape: Shape) -> tuple[Floats, Floats]:
     """The pool's means of blocks [c, m] and noisy covariance within classes [m, m], each part about its own centre."""
-    centres = [_centre(sums, shape) for sums in every]
+    centres = [centre(sums, shape) for sums in every]
     parts = list(zip(every, centres, strict=True))
-    totals = np.sum([sums["offsets"] + np.outer(sums["count"], centre) for sums, centre in parts], axis=0)
+    totals = np.sum([sums["offsets"] + np.outer(sums["count"], own) for sums, own in parts], axis=0)
     mean, n = totals.sum(axis=0) / counts.sum(), counts.sum()
     means = clipped(totals / counts[:, None], shape.blocks.radius)
     scatter = np.zeros((len(mean), len(mean)))
-    for sums, centre in parts:
-        cross = np.outer(centre - mean, sums["offsets"].sum(axis=0))
+    for sums, own in parts:
+        cross = np.outer(own - mean, sums["offsets"].sum(axis=0))
         scatter += square(sums["squares"], len(mean)) + cross + cross.T
-        scatter += sums["count"].sum() * np.outer(centre - mean, centre - mean)
+        scatter += sums["count"].sum() * np.outer(own - mean, own - mean)
     within: Floats = scatter / n - ((means - mean).T * (counts / n)) @ (means - mean)
     return means, within
 

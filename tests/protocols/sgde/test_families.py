@@ -102,7 +102,7 @@ def test_a_record_at_the_corner_of_every_bound_moves_the_moments_by_at_most_one(
 @given(seed=st.integers(0, 2**32 - 1), rows=st.integers(1, 30), records=st.sampled_from([30, 50_000]))
 def test_one_record_moves_each_step_of_the_regression_by_at_most_one(seed: int, rows: int, records: int) -> None:
     table, rng = people(rows, seed), np.random.default_rng(seed)
-    shape = logistic._Shape.of(SCHEMA, parameters("logistic", records=records, dimensions=3))
+    shape = logistic.Shape.of(SCHEMA, parameters("logistic", records=records, dimensions=3))
     # whatever the noisy steps before came to
     centre, score = rng.normal(0, 1, 3), rng.normal(0, 0.1, (3, 10))
     features = rng.normal(0, 5, (rows, 10))
@@ -121,7 +121,7 @@ def test_a_record_at_the_corner_of_every_bound_moves_the_regression_by_at_most_o
     corner["age"], corner["cost"], corner["dose"] = 100, 1000.0, 5.0
     corner = conform(corner, SCHEMA)
     for records in (30, 50_000):
-        shape = logistic._Shape.of(SCHEMA, parameters("logistic", records=records))
+        shape = logistic.Shape.of(SCHEMA, parameters("logistic", records=records))
         seen = logistic.Seen.of(corner, shape.blocks)
         for part in (logistic.opening(seen, shape), logistic.around(np.full(4, -0.9), seen, shape)):
             assert np.sqrt(sum((values**2).sum() for values in part.values())) <= 1 + 1e-9
