@@ -10,10 +10,11 @@ cd "$(dirname "$0")/../.."
 . deploy/images/engine.sh
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 revision=$(git rev-parse HEAD 2> /dev/null || echo unknown)
-# The same commit gives the same image: every time in it is the commit's.
-SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2> /dev/null || date +%s)}
-export SOURCE_DATE_EPOCH
-created=$(date -u -d "@$SOURCE_DATE_EPOCH" +%Y-%m-%dT%H:%M:%SZ)
+# Every file's time is that of the last change to what the libraries come from: the same sources give the same image,
+# and a new version of the kit's own code keeps the large layer.
+newest=$(git log -1 --format=%ct -- constraints.txt pyproject.toml deploy/images 2> /dev/null || date +%s)
+export SOURCE_DATE_EPOCH="${SOURCE_DATE_EPOCH:-$newest}"
+created=$(TZ=UTC0 git log -1 --date=iso-strict-local --format=%cd 2> /dev/null || date -u +%Y-%m-%dT%H:%M:%SZ)
 case $ENGINE in
   docker) how="build" ;;
   # Only Docker's own format keeps HEALTHCHECK.
