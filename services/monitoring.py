@@ -7,10 +7,12 @@ without it. It stands before there is a party, so that whoever waits for an admi
 from __future__ import annotations
 
 import json
+import socket
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from socketserver import TCPServer
 from typing import Protocol
 
 import structlog
@@ -93,7 +95,7 @@ class Monitor:
         self._server: ThreadingHTTPServer | None = None
         if config is not None:
             try:
-                self._server = _Server((config.host, config.port), _handler(self))
+                self._server = _Server(config.host, config.port, _handler(self))
             except OSError as error:
                 raise ConfigError(
                     f"health and metrics cannot be served at {config.host}:{config.port}: {error.strerror}",
@@ -127,6 +129,15 @@ class Monitor:
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
+
+    def __init__(self, host: str, port: int, handler: type[BaseHTTPRequestHandler]) -> None:
+        self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        super().__init__((host, port), handler)
+
+    def server_bind(self) -> None:
+        """Listen, without asking a name server what this machine is called: an isolated one would wait for it."""
+        TCPServer.server_bind(self)
+        self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
 
     def handle_error(self, request: object, client_address: object) -> None:
         """A client that goes away is no news."""

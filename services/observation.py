@@ -11,7 +11,6 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
-from importlib.metadata import version
 from typing import Any, Literal
 
 from prometheus_client import Metric
@@ -28,6 +27,7 @@ from services.metrics import MOST_KINDS, OTHER, Values
 from services.party import Party
 from services.runs import Run, RunBook
 from services.state import CALLED_OFF, LIVE, State
+from services.versions import program_version
 from services.wiring import Assembly
 
 Role = Literal["coordinator", "silo"]
@@ -50,7 +50,7 @@ class Observation(Collector):
     def __init__(self, parts: Assembly, party: Party, role: Role, budgets: Budgets, gpu: Gpu) -> None:
         self._parts = parts
         self._party = party
-        self._info = (role, parts.config.federation, version("silokit"))
+        self._info = (role, parts.config.federation, program_version())
         self._budgets = budgets
         self._gpu = gpu
         self._protocols: dict[str, str] = {}

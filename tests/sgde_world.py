@@ -25,7 +25,7 @@ SCHEMA = TypeAdapter(Columns).validate_python(
         "outcome": {"type": "category", "categories": ["well", "ill", "dead"]},
     }
 )
-FAMILIES = ("moments", "tan", "vae")
+FAMILIES = ("moments", "logistic", "tan", "vae")
 
 
 def parameters(family: str, **changes: Any) -> SgdeParameters:

@@ -92,7 +92,8 @@ def document(board: Board) -> str:
         made.with_variable(_party(board.parties))
     number = y = 0
     for heading, panels in board.rows.items():
-        made.with_row(build.Row(heading).grid_pos(model.GridPos(h=1, w=COLUMNS, x=0, y=y)))
+        number += 1
+        made.with_row(build.Row(heading).id(number).grid_pos(model.GridPos(h=1, w=COLUMNS, x=0, y=y)))
         y += 1
         x = height = 0
         for panel in panels:

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from protocols.learning.schema import Category, Columns
 from services.errors import ConfigError
 
-FamilyName = Literal["moments", "tan", "vae"]
+FamilyName = Literal["moments", "logistic", "tan", "vae"]
 
 MAX_CLASSES = 100
 
@@ -50,7 +50,7 @@ class SgdeParameters(BaseModel):
         records: about how many rows a silo has; public, it decides how finely a family looks.
         skewed: quantities whose values crowd near their lower bound, as is publicly known (incomes, concentrations):
             they are seen on a logarithmic scale.
-        dimensions: `moments` takes neighbouring quantities together in at most so many averages.
+        dimensions: `moments` and `logistic` take neighbouring quantities together in at most so many averages.
         vae: settings of the `vae` family.
     """
 

@@ -2,7 +2,8 @@
 
 What is scored is all that leaves, in the direction in which the record moves it: that is found by fitting both tables
 without noise. A tree of noisy counts is scored on its first step alone, whose direction does not depend on the noise
-of others; a variational autoencoder is the training step of `games`, once for each class.
+of others; a logistic regression's sums and its score are scored apart; a variational autoencoder is the training step
+of `games`, once for each class.
 """
 
 from __future__ import annotations
@@ -88,6 +89,8 @@ _MOMENTS = ("count", "sums", "squares", "columns", "categories")
 FAMILY_GAMES = (
     FamilyGame("moments: 7 or 8 people", "moments", _MOMENTS, 7),
     FamilyGame("moments: nobody or one person", "moments", _MOMENTS, 0),
+    FamilyGame("logistic, about a centre: 7 or 8 people", "logistic", ("offsets", "squares"), 7, 10_000),
+    FamilyGame("logistic, its score: nobody or one person", "logistic", ("score",), 0),
     FamilyGame("naive Bayes: 7 or 8 people", "tan", ("fine",), 7),
     FamilyGame("tree, its first step: 7 or 8 people", "tan", ("fine",), 7, 1_000_000),
 )

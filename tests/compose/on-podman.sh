@@ -22,13 +22,13 @@ chmod +x "$COMPOSE"
 
 podman system service --time 0 "$DOCKER_HOST" 2> "$work/podman.log" &
 service=$!
-while sleep 2; do
+while sleep 5; do
   for container in $(podman ps --quiet); do
     health=$(podman inspect "$container" --format '{{.State.Health.Status}}' 2> /dev/null || true)
-    case $health in starting | unhealthy) podman healthcheck run "$container" ;; esac
+    case $health in starting | unhealthy) podman healthcheck run "$container" || true ;; esac
   done
 done > "$work/health.log" 2>&1 &
 health=$!
-trap 'kill $health $service; wait; rm -r "$work"' EXIT
+trap 'kill $health $service 2> /dev/null || true; wait; rm -r "$work"' EXIT
 
 time make "$@" BUILD= COMPOSE="$COMPOSE"

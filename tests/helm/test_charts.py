@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from typer.main import get_command
 import coordinator.cli
 import silo_agent.cli
 from coordinator.settings import CoordinatorConfig
-from deploy.tools.charts import CHARTS, HELM, MONITORING, generated, package
+from deploy.tools.charts import CHARTS, HELM, MONITORING, ROOT, generated, package
 from deploy.tools.helm import HELM_4, ToolError
 from services.config import read_config
 from silo_agent.policy import Policy
@@ -156,15 +157,19 @@ def test_the_coordinator_reads_its_configuration(kitchen: Kitchen, case: str, tm
     assert config.monitoring is not None
 
 
+def parse(program: str, words: list[str]) -> None:
+    """Read a command line as its program does; one that it does not understand raises."""
+    group: Any = get_command(APPS[program])
+    name, *options = words
+    group.commands[name].make_context(name, options)
+
+
 @every_case
 def test_every_container_runs_a_command_line_that_its_program_has(kitchen: Kitchen, case: str) -> None:
-    program = case.partition("/")[0]
-    group: Any = get_command(APPS[program])
     for pod in dict(pods(kitchen.objects(case))).values():
         for container in containers(pod):
             if "command" not in container:  # the image's own: the program
-                name, *words = container["args"]
-                group.commands[name].make_context(name, words)
+                parse(case.partition("/")[0], container["args"])
 
 
 def test_a_null_takes_a_default_away(kitchen: Kitchen, tmp_path: Path) -> None:
@@ -233,6 +238,31 @@ def commands(kitchen: Kitchen, case: str) -> list[str]:
     chart, values = kitchen.files(case, "helm 4")
     said = HELM_4("install", "site", chart, "--namespace", "hospital", "--values", values, "--dry-run=client")
     return [line.strip() for line in said.partition("NOTES:")[2].splitlines() if line.startswith("  ")]
+
+
+def parse_shown(lines: list[str]) -> None:
+    """Read what people are to run in a pod, redirections and comments apart."""
+    for line in lines:
+        if found := re.search(r"kubectl exec .* -- (.*?)(?: [<>] .*|\s+#.*)?$", line):
+            program, *words = shlex.split(found[1])
+            if program in APPS:
+                parse(program, words)
+
+
+@every_case
+def test_what_an_installation_shows_are_command_lines_that_exist(kitchen: Kitchen, case: str) -> None:
+    parse_shown(commands(kitchen, case))
+
+
+def test_what_the_readme_says_can_be_run_word_for_word(kitchen: Kitchen, tmp_path: Path) -> None:
+    page = (ROOT / "README.md").read_text().partition("## Install on Kubernetes")[2].partition("\n## ")[0]
+    parse_shown([*page.splitlines(), *(HELM / "README.md").read_text().splitlines()])
+    values = tmp_path / "clinic.yaml"
+    values.write_text(page.partition("```yaml\n")[2].partition("```")[0])
+    rendered = HELM_4("template", "clinic", kitchen.folders["helm 4"] / "silo-agent", "--values", values)
+    names = {found["metadata"]["name"] for found in yaml.safe_load_all(rendered)}
+    assert "kubectl exec -n heart clinic-silo-agent-0 -- silo-agent enroll" in page
+    assert "clinic-silo-agent" in names
 
 
 def test_a_hospital_is_told_the_two_commands_after_which_its_agent_is_a_member(kitchen: Kitchen) -> None:

@@ -15,11 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from typer.testing import CliRunner
 
-import coordinator.cli
 import protocols
-import silo_agent.cli
 from services.board import run_facts
 from services.runs import RunBook
 from services.state import State
@@ -102,18 +99,6 @@ class Federation:
     ) -> subprocess.CompletedProcess[str]:
         """Run one of a party's commands, with `given` on its standard input."""
         return run(PROGRAM[name == HUB], *words, "--config", self.config(name), check=check, given=given)
-
-    def here(self, name: str, *words: object, given: str | None = None) -> str:
-        """Run one of a party's commands in this process, for what needs none of its own; returns what it printed.
-
-        Raises:
-            SilokitError: as the command does.
-        """
-        app = coordinator.cli.app if name == HUB else silo_agent.cli.app
-        done = CliRunner().invoke(app, [*map(str, words), "--config", str(self.config(name))], input=given)
-        if done.exception is not None:
-            raise done.exception
-        return str(done.output)
 
     def log(self, name: str) -> str:
         """Everything that a party has logged."""

@@ -17,7 +17,6 @@ import silo_agent.cli
 import silo_agent.settings
 from services.artifact import Spend
 from services.contract import Message
-from services.errors import StateError
 from services.ledger import Budget
 from silo_agent.wiring import build
 from tests.programs.federation import HUB, Federation, until
@@ -77,21 +76,22 @@ def test_a_silo_s_backup_survives_kills_and_an_old_one_never_spends_again(
         federation.start(name, OFTEN)
     killed(federation, monkeypatch, "services.backup:_Archive._put:before:5", "backup", "--out", saved)
     assert not saved.exists()
-    assert "private keys" in federation.here("east", "backup", "--out", saved)
+    assert "private keys" in federation.command("east", "backup", "--out", saved).stdout
     assert not list(home.glob(".backup-*")), "the killed one's copy is gone"
-    with pytest.raises(StateError, match="its service is running"):
-        federation.here("east", "restore", saved)
-    assert federation.here("east", "restore", saved, "--if-empty") == ""
+    refused = federation.command("east", "restore", saved, check=False)
+    assert refused.returncode == 8
+    assert "its service is running" in refused.stderr
+    assert federation.command("east", "restore", saved, "--if-empty").stdout == ""
     federation.stop("east")
     spend(federation)
-    assert "2 entries" in federation.here("east", "budget", "verify")
-    federation.here("east", "backup", "--out", newest)
+    assert "2 entries" in federation.command("east", "budget", "verify").stdout
+    federation.command("east", "backup", "--out", newest)
     home.rename(federation.folder / "lost")
 
     for fault in ("services.restore:_keep:after:3", "services.restore:_take_place:before:1"):
         killed(federation, monkeypatch, fault, "restore", saved)
         assert not home.exists()
-    federation.here("east", "restore", saved, "--if-empty")
+    federation.command("east", "restore", saved, "--if-empty")
     assert not list(home.parent.glob(".state-restore-*"))
     served = federation.command("east", "serve", check=False)
     assert served.returncode == 8
@@ -99,9 +99,9 @@ def test_a_silo_s_backup_survives_kills_and_an_old_one_never_spends_again(
         assert said in served.stderr, served.stderr
 
     shutil.rmtree(home)
-    federation.here("east", "restore", newest)
+    federation.command("east", "restore", newest)
     federation.start("east", OFTEN)
-    assert "2 entries" in federation.here("east", "budget", "verify")
+    assert "2 entries" in federation.command("east", "budget", "verify").stdout
 
 
 def test_a_stream_takes_a_backup_and_nothing_else(federation: Federation) -> None:
@@ -114,18 +114,18 @@ def test_a_stream_takes_a_backup_and_nothing_else(federation: Federation) -> Non
 def test_a_coordinator_s_backup_founds_nothing_anew_and_an_old_one_is_refused(federation: Federation) -> None:
     home, old, newest = (federation.folder / name for name in ("hub/state", "old.backup", "new.backup"))
     federation.start(HUB, OFTEN)
-    federation.here(HUB, "backup", "--out", old)
-    federation.here(HUB, "renew")
-    federation.here(HUB, "backup", "--out", newest)
+    federation.command(HUB, "backup", "--out", old)
+    federation.command(HUB, "renew")
+    federation.command(HUB, "backup", "--out", newest)
     federation.stop(HUB)
     shutil.rmtree(home)
-    federation.here(HUB, "restore", old)
+    federation.command(HUB, "restore", old)
     served = federation.command(HUB, "serve", check=False)
     assert served.returncode == 8
     assert "newer snapshot" in served.stderr
 
     shutil.rmtree(home)
-    federation.here(HUB, "restore", newest)
+    federation.command(HUB, "restore", newest)
     federation.start(HUB, OFTEN)
     assert not federation.events(HUB, "trust not refreshed")
 

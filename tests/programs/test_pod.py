@@ -96,6 +96,7 @@ def test_a_rollback_behind_the_state_is_refused_in_words_and_loses_nothing(feder
         before = state.read_bytes()
         done = federation.command(name, "serve", check=False)
         assert done.returncode == 8
-        assert f"has version {SCHEMA_VERSION + 1}; this program knows {SCHEMA_VERSION}" in done.stderr
-        assert "install the newer program again; a downgrade would lose entries" in done.stderr
+        assert f"the state file has version {SCHEMA_VERSION + 1}" in done.stderr
+        assert f"knows version {SCHEMA_VERSION}" in done.stderr
+        assert "going back would lose entries" in done.stderr
         assert state.read_bytes() == before

@@ -36,7 +36,7 @@ def progress(federation: Federation, phase: str) -> list[int]:
 
 def finish(federation: Federation, run: str) -> None:
     everybody = (HUB, *SILOS)
-    until("the run is done", lambda: all(federation.phase(name, run) == "done" for name in everybody), 240)
+    until("the run is done", lambda: all(federation.phase(name, run) == "done" for name in everybody), 400)
 
 
 @pytest.mark.slow

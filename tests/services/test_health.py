@@ -182,6 +182,16 @@ def test_a_client_that_says_nothing_holds_up_nobody(monitor: tuple[Monitor, Moni
     silent.close()
 
 
+def test_no_name_server_is_asked_what_this_machine_is_called(monkeypatch: pytest.MonkeyPatch) -> None:
+    def asked(_: str) -> str:
+        raise AssertionError("an isolated machine would wait for the answer")
+
+    monkeypatch.setattr("socket.getfqdn", asked)
+    config = MonitoringConfig(host="0.0.0.0", port=free_ports(1)[0])
+    with monitored(config):
+        assert get(config, "/healthz")[0] == 200
+
+
 def test_a_port_that_is_taken_is_said(monitor: tuple[Monitor, MonitoringConfig]) -> None:
     with pytest.raises(ConfigError, match="cannot be served"):
         Monitor(monitor[1])

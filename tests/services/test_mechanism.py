@@ -106,4 +106,4 @@ def test_the_most_expensive_claim_costs_little_time() -> None:
     began = time.process_time()
     epsilon(Composed(of=(*parts, *[Gaussian(noise_multiplier=100.0 + k) for k in range(14)])))
     epsilon(repeated(10**6, 0.9, 0.1))
-    assert time.process_time() - began < 15
+    assert time.process_time() - began < 30

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from services.bus import Notice
 from services.bus.sqlite import SqliteBus
 from services.errors import StoreError
 from services.files import TEMPORARY
-from services.store import ObjectAbsent, ObjectStore, ObjectTooLarge
+from services.store import ObjectAbsent, ObjectStore, ObjectTooLarge, skew
 from services.store.folder import FolderStore
 from tests.world import MemoryBus, MemoryStore
 
@@ -54,6 +55,17 @@ def test_what_is_absent_is_said_to_be_absent(store: ObjectStore, tmp_path: Path)
         store.read(KEY, 10)
     with pytest.raises(ObjectAbsent):
         store.get(KEY, tmp_path / "out", 10)
+
+
+def test_a_folder_s_clock_is_compared_and_one_that_is_gone_does_not_answer(tmp_path: Path) -> None:
+    store = FolderStore(tmp_path / "store")
+    ahead = skew(store, lambda: datetime.now(UTC) - timedelta(hours=1))
+    assert ahead is not None
+    assert abs(ahead - timedelta(hours=1)) < timedelta(minutes=1)
+    assert not list(store.root.iterdir())
+    store.root.rmdir()
+    with pytest.raises(StoreError):
+        skew(store, lambda: datetime.now(UTC))
 
 
 def test_what_a_crash_left_unfinished_in_a_folder_is_not_listed_and_goes_with_its_run(tmp_path: Path) -> None:

@@ -14,7 +14,10 @@ from protocols.learning.schema import Category, Columns, Text
 from protocols.sgde.parameters import SgdeParameters
 
 _SKEW = 100.0
-"""A skewed quantity's logarithm begins to bend at this part of its range."""
+"""The logarithm of a skewed quantity that may come near 0 begins to bend at a hundredth of its range."""
+
+_APART = 2.0
+"""Bounds above 0 that are this many times apart are compared by their ratio; closer ones bend no logarithm."""
 
 
 @dataclass(frozen=True)
@@ -31,13 +34,19 @@ class Scale:
         step, low, high = grid(self.column)
         return int(np.floor(high / step) - np.ceil(low / step)) + 1 if step else None
 
+    @property
+    def _bend(self) -> float:
+        _, low, high = grid(self.column)
+        # the logarithm of value over lower bound is just this one
+        return (high - low) / low if low > 0 and high >= _APART * low else _SKEW
+
     def units(self, table: pd.DataFrame) -> tuple[Floats, NDArray[np.bool_]]:
         """Places [n] in [0, 1] of a canonical table's values, and which are missing; those lie in the middle."""
         _, low, high = grid(self.column)
         values, missing = as_numbers(table[self.name], self.column)
         units = np.clip((np.where(missing, low, values) - low) / (high - low), 0, 1)
         if self.skewed:
-            units = np.log1p(_SKEW * units) / np.log1p(_SKEW)
+            units = np.log1p(self._bend * units) / np.log1p(self._bend)
         return np.where(missing, 0.5, units), missing
 
     def values(self, units: Floats, missing: NDArray[np.bool_]) -> pd.Series:
@@ -45,7 +54,7 @@ class Scale:
         step, low, high = grid(self.column)
         units = np.clip(units, 0, 1)
         if self.skewed:
-            units = np.expm1(units * np.log1p(_SKEW)) / _SKEW
+            units = np.expm1(units * np.log1p(self._bend)) / self._bend
         values = on_grid(low + units * (high - low), step, low, high)
         return as_values(np.where(missing, np.nan, values), self.column)
 

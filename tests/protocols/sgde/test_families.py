@@ -10,10 +10,12 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from protocols.learning.noise import Noise
+from protocols.learning.schema import Number
 from protocols.learning.table import conform
 from protocols.learning.tensors import TensorSpec
-from protocols.sgde.families import family, moments, tan
+from protocols.sgde.families import family, logistic, moments, tan
 from protocols.sgde.families.counts import groups, margins, rake, simplex
+from protocols.sgde.families.scale import Scale
 from protocols.sgde.parameters import VaeParameters
 from services.errors import ConfigError, InvalidArtifact
 from services.mechanism import Mechanism
@@ -94,6 +96,75 @@ def test_a_record_at_the_corner_of_every_bound_moves_the_moments_by_at_most_one(
     corner = conform(corner, SCHEMA)
     full = moments.statistic(corner, SCHEMA, parameters("moments"))
     assert np.sqrt(sum((part**2).sum() for part in full.values())) <= 1 + 1e-9
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), rows=st.integers(1, 30), records=st.sampled_from([30, 50_000]))
+def test_one_record_moves_each_step_of_the_regression_by_at_most_one(seed: int, rows: int, records: int) -> None:
+    table, rng = people(rows, seed), np.random.default_rng(seed)
+    shape = logistic.Shape.of(SCHEMA, parameters("logistic", records=records, dimensions=3))
+    # whatever the noisy steps before came to
+    centre, score = rng.normal(0, 1, 3), rng.normal(0, 0.1, (3, 10))
+    features = rng.normal(0, 5, (rows, 10))
+    seen, fewer = (logistic.Seen.of(t, shape.blocks) for t in (table, table.iloc[1:]))
+    gradient = logistic.descent(score, features, seen.label)
+    for full, less in [
+        (logistic.opening(seen, shape), logistic.opening(fewer, shape)),
+        (logistic.around(centre, seen, shape), logistic.around(centre, fewer, shape)),
+        ({"gradient": gradient}, {"gradient": logistic.descent(score, features[1:], fewer.label)}),
+    ]:
+        assert 0 < np.sqrt(sum(((full[n] - less[n]) ** 2).sum() for n in full)) <= 1 + 1e-9
+
+
+def test_a_record_at_the_corner_of_every_bound_moves_the_regression_by_at_most_one() -> None:
+    corner = people(1)
+    corner["age"], corner["cost"], corner["dose"] = 100, 1000.0, 5.0
+    corner = conform(corner, SCHEMA)
+    for records in (30, 50_000):
+        shape = logistic.Shape.of(SCHEMA, parameters("logistic", records=records))
+        seen = logistic.Seen.of(corner, shape.blocks)
+        for part in (logistic.opening(seen, shape), logistic.around(np.full(4, -0.9), seen, shape)):
+            assert np.sqrt(sum((values**2).sum() for values in part.values())) <= 1 + 1e-9
+    far = logistic.descent(np.zeros((3, 4)), np.full((1, 4), 1e6), np.eye(3)[[0]])
+    assert np.linalg.norm(far) == pytest.approx(1)
+
+
+def test_a_skewed_quantity_is_seen_on_its_logarithm_where_its_bounds_lie_apart() -> None:
+    lab = Number(type="number", min=5, max=45)
+    table = pd.DataFrame({"lab": [5.0, 15.0, 45.0]})
+    units, missing = Scale("lab", lab, skewed=True).units(table)
+    assert units == pytest.approx([0, 0.5, 1])
+    assert Scale("lab", lab, skewed=True).values(units, missing).to_numpy() == pytest.approx([5, 15, 45])
+    for low, high in ((0.0, 45.0), (40.0, 45.0)):
+        near = Scale("lab", Number(type="number", min=low, max=high), skewed=True)
+        middle = pd.DataFrame({"lab": [low + (high - low) / 100]})
+        assert near.units(middle)[0] == pytest.approx(np.log(2) / np.log(101))
+
+
+def test_a_regressions_rows_follow_its_labels() -> None:
+    table, run = people(4000), parameters("logistic", records=4000)
+    tensors, _ = family("logistic").fit(table, SCHEMA, run, Noise(bytes(32)), silent)
+    made = family("logistic").sample(SCHEMA, run, [tensors], dict.fromkeys(CLASSES, 1000), np.random.default_rng(0))
+    real, drawn = _ages(table), _ages(made)
+    # labels of so few steps are softer than the table's
+    assert 0.4 * (real["dead"] - real["well"]) < drawn["dead"] - drawn["well"] < 1.2 * (real["dead"] - real["well"])
+    assert drawn["well"] < drawn["ill"] < drawn["dead"]
+    assert made["dose"].isna().mean() == pytest.approx(table["dose"].isna().mean(), abs=0.1)
+    shares = family("logistic").shares(SCHEMA, run, [tensors])
+    assert (shares > 0.1).all()
+    assert np.array_equal(shares, family("logistic").shares(SCHEMA, run, [tensors]))
+
+
+def test_scores_of_a_pool_are_averaged() -> None:
+    run, noise, rng = parameters("logistic", records=60), Noise(bytes(32)), np.random.default_rng(0)
+    form = family("logistic")
+    pool = [form.fit(people(60, seed), SCHEMA, run, noise, silent)[0] for seed in range(30)]
+    truth = _ages(people(9000))
+
+    def error(part: list) -> float:  # type: ignore[type-arg]
+        return float((_ages(form.sample(SCHEMA, run, part, dict.fromkeys(CLASSES, 1000), rng)) - truth).abs().sum())
+
+    assert error(pool) < np.mean([error([one]) for one in pool[:5]])
 
 
 @settings(max_examples=20, deadline=None)

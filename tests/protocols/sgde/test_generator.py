@@ -54,7 +54,7 @@ def test_seeds_repeat_and_their_absence_does_not() -> None:
 
 
 def test_a_pool_of_several_forms_gives_exactly_what_is_asked_for() -> None:
-    pool = [generator("moments"), generator("moments", 1), generator("tan"), generator("vae")]
+    pool = [generator("moments"), generator("moments", 1), generator("logistic"), generator("tan"), generator("vae")]
     made = sample(pool, {"well": 7, "dead": 101}, seed=0)
     assert made["outcome"].value_counts().to_dict() == {"well": 7, "ill": 0, "dead": 101}
     assert conform(made, SCHEMA).equals(made)

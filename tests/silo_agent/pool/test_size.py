@@ -13,6 +13,6 @@ def test_a_hundred_silos_with_ten_generators_each(figure: Callable[[str], None])
         f"pool of 100 x 10: cold refresh {found['cold']:.2f} s ({found['cold_cpu']:.2f} s of processor), warm "
         f"{found['warm']:.2f} s, list {found['list'] * 1000:.0f} ms"
     )
-    # on the processor, for the machine may be busy with other tests
-    assert found["cold_cpu"] < 2
-    assert found["list_cpu"] < 0.2
+    # on the processor, for the machine may be busy with other tests; five times what it takes, for it may be slow
+    assert found["cold_cpu"] < 5
+    assert found["list_cpu"] < 0.3
