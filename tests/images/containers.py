@@ -126,6 +126,11 @@ class Containers:
         self._started.discard(name)
         return code, seconds
 
+    def stop_all(self) -> None:
+        """Ask everybody who is there to end."""
+        for name in list(self._started):
+            self.stop(name)
+
     def within(self, name: str, *words: object) -> str:
         """Run a program inside a party's running container; returns what it printed."""
         return call("exec", self.container(name), *words)
