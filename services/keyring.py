@@ -53,7 +53,7 @@ class KeyRing:
         Raises:
             TrustError: there are keys already.
         """
-        Identity.create(home / KEYS, name)
+        Identity.create(private_folder(home) / KEYS, name)
         return cls(home)
 
     @classmethod

@@ -206,3 +206,9 @@ def test_a_store_that_shows_old_news_gets_nothing_accepted_once_the_timestamp_ha
     world.asleep = set()
     world.repository._last = None
     finish(world, run)
+
+
+def test_a_new_partys_folder_is_private_itself_not_only_what_lies_in_it(tmp_path: Path) -> None:
+    KeyRing.create(tmp_path / "deep" / "state", "north")
+    KeyRing.ensure(tmp_path / "other" / "state", "south")
+    assert {path.stat().st_mode & 0o777 for path in tmp_path.glob("*/state")} == {0o700}
