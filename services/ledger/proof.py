@@ -35,7 +35,7 @@ def _headers(state: State) -> dict[str, Header]:
     out = {}
     for row in state.rows("SELECT run, digest, manifest FROM outbox"):
         try:
-            claim = read_manifest(row["manifest"])
+            claim = read_manifest(bytes(row["manifest"]))
         except (InvalidArtifact, TypeError) as error:  # text where bytes belong is no manifest either
             raise _broken(f"the outbox of run {row['run']} holds a manifest that is none") from error
         if claim.digest != row["digest"]:

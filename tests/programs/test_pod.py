@@ -45,12 +45,17 @@ def check(program: str, folder: Path, *words: str, **more: Any) -> Result:
     return CliRunner().invoke(APPS[program], command, env={"COLUMNS": "200"})
 
 
+def words(done: Result) -> str:
+    """What was said, in one line: a narrow terminal breaks lines, and a long folder's name makes any narrow."""
+    return " ".join(done.output.split())
+
+
 @every_program
 def test_a_pod_starts_while_servers_are_away_and_is_told_what_it_misses(program: str, tmp_path: Path) -> None:
     done = check(program, tmp_path, "--start")
     assert done.exit_code == 0, done.output
     assert re.search(r"(?m)^ no +keys ", done.output)
-    assert re.search(r"(?m)^ - +store .*it needs what failed above", done.output)
+    assert re.search(r" - store \S.*it needs what failed above", words(done))
     assert check(program, tmp_path).exit_code == 1
 
 
@@ -58,13 +63,13 @@ def test_a_pod_starts_while_servers_are_away_and_is_told_what_it_misses(program:
 def test_a_pod_with_a_wrong_configuration_stops_and_names_the_key(program: str, tmp_path: Path) -> None:
     done = check(program, tmp_path, "--start", devcie="cpu")
     assert done.exit_code == 1
-    assert "devcie: unknown key; did you mean 'device'?" in done.output
+    assert "devcie: unknown key; did you mean 'device'?" in words(done)
 
 
 def test_a_pod_with_a_wrong_policy_stops_and_names_the_key(tmp_path: Path) -> None:
     done = check("silo-agent", tmp_path, "--start", policy="aproval: manual")
     assert done.exit_code == 1
-    assert "aproval: unknown key; did you mean 'approval'?" in done.output
+    assert "aproval: unknown key; did you mean 'approval'?" in words(done)
 
 
 @every_program
@@ -74,7 +79,7 @@ def test_a_pod_with_a_volume_that_it_cannot_write_stops_and_says_as_whom(
     monkeypatch.setattr("services.checks.LEAST_DISK", 0)
     done = check(program, tmp_path, "--start", home="/proc/none/state")
     assert done.exit_code == 1
-    assert f"/proc cannot be written by user {os.getuid()}" in done.output
+    assert f"/proc cannot be written by user {os.getuid()}" in words(done)
 
 
 @every_program
@@ -82,7 +87,8 @@ def test_a_full_volume_is_told_and_waited_for(program: str, tmp_path: Path, monk
     monkeypatch.setattr("services.checks.LEAST_DISK", 1 << 62)
     done = check(program, tmp_path, "--start")
     assert done.exit_code == 0
-    assert re.search(r"(?m)^ warn +home .*MiB left: work and sending wait", done.output)
+    assert re.search(r"(?m)^ warn +home ", done.output)
+    assert "MiB left: work and sending wait" in words(done)
 
 
 def test_a_rollback_behind_the_state_is_refused_in_words_and_loses_nothing(federation: Federation) -> None:
