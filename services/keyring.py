@@ -97,7 +97,10 @@ class KeyRing:
             TrustError: its files are damaged, or another party's.
         """
         if self._next is None and (self._home / NEXT).exists():
-            self._next = Identity.load(self._home / NEXT)
+            with taking_turns(self._home):
+                if not (self._home / NEXT).exists():
+                    return None  # another process has just turned to it
+                self._next = Identity.load(self._home / NEXT)
             if self._next.name != self.name:
                 raise TrustError(f"the keys in {self._home / NEXT} are another party's", fix="remove that folder")
         return self._next

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+import threading
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from services.errors import TrustError
 from services.home import FORMER, KEYS, NEXT
 from services.keyring import KeyRing
 from services.keys import Identity
-from services.trust import FormerKey
+from services.trust import FormerKey, Roster
 from tests.world import FEDERATION, HUB, World
 
 EVERYBODY = (HUB, "north", "south", "west")
@@ -213,3 +214,26 @@ def test_a_new_partys_folder_is_private_itself_not_only_what_lies_in_it(tmp_path
     KeyRing.create(tmp_path / "deep" / "state", "north")
     KeyRing.ensure(tmp_path / "other" / "state", "south")
     assert {path.stat().st_mode & 0o777 for path in tmp_path.glob("*/state")} == {0o700}
+
+
+def test_a_ring_is_read_whole_though_another_process_turns_to_new_keys_in_between(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "state"
+    service = KeyRing.create(home, "north")
+    following = service.draw_next().public
+    roster = Roster(federation="f", coordinator=HUB, members={"north": following})
+    load = Identity.load
+
+    def loaded(path: Path) -> Identity:
+        if path.name == NEXT and not turning.ident:
+            turning.start()
+            turning.join(1.0)  # it waits for its turn, or has turned
+        return load(path)
+
+    turning = threading.Thread(target=lambda: service.follow(roster, datetime.now(UTC)))
+    monkeypatch.setattr(Identity, "load", loaded)
+    reader = KeyRing(home)
+    turning.join()
+    assert reader.next is None or reader.next.public == following
+    assert KeyRing(home).public == following
