@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 from scipy.stats import rankdata
 
+from protocols.learning.rows import spans
+
 Floats = NDArray[np.float64]
 Labels = NDArray[np.int64]
 
@@ -55,8 +57,11 @@ class Book:
 
     def decode(self, codes: Floats) -> Labels:
         """Labels [n] of the codewords nearest to codes [n, width]; one that no fitted value held never comes back."""
-        nearness = codes @ self.codewords.T  # all codewords are equally long
-        return np.asarray(np.where(self.shares > 0, nearness, -np.inf).argmax(axis=1))
+        labels = np.empty(len(codes), dtype=np.int64)
+        for span in spans(len(codes)):
+            nearness = codes[span] @ self.codewords.T  # all codewords are equally long
+            labels[span] = np.where(self.shares > 0, nearness, -np.inf).argmax(axis=1)
+        return labels
 
 
 @dataclass(frozen=True)
