@@ -38,9 +38,9 @@ class _Block(nn.Module):
 
     def __init__(self, width: int, generator: torch.Generator) -> None:
         super().__init__()
-        self.modulate = _linear(2 * _FEATURES, 2 * width)
-        self.widen = _linear(width, 2 * width, generator)
-        self.narrow = _linear(2 * width, width)
+        self.modulate = linear(2 * _FEATURES, 2 * width)
+        self.widen = linear(width, 2 * width, generator)
+        self.narrow = linear(2 * width, width)
 
     def forward(self, x: Tensor, level: Tensor) -> Tensor:
         scale, shift = self.modulate(level).chunk(2, dim=-1)
@@ -60,9 +60,9 @@ class Denoiser(nn.Module):
         hidden = parameters.width
         self.width = width
         self.codebook = codebook
-        self.enter = _linear(width, hidden, generator)
+        self.enter = linear(width, hidden, generator)
         self.blocks = nn.ModuleList(_Block(hidden, generator) for _ in range(parameters.blocks))
-        self.leave = _linear(hidden, width + (codebook.labels if codebook else 0))
+        self.leave = linear(hidden, width + (codebook.labels if codebook else 0))
         frequencies = 2 * math.pi * torch.linspace(1 / 16, 2, _FEATURES)
         self.register_buffer("frequencies", frequencies, persistent=False)
 
@@ -87,7 +87,9 @@ class Denoiser(nn.Module):
         skip = 1 / (1 + sigma**2)
         clean: Tensor = skip * x + sigma * skip.sqrt() * guess
         if self.codebook is not None:
-            clean = torch.where(self.codebook.named, self.codebook.expected(logits, x, sigma), clean)
+            clean = torch.where(
+                self.codebook.named, self.codebook.expected(logits + self.codebook.evidence(x, sigma)), clean
+            )
         return clean
 
     def loss(self, clean: Tensor, sigma: Tensor, noise: Tensor) -> Tensor:
@@ -102,7 +104,8 @@ class Denoiser(nn.Module):
         if self.codebook is None:
             return squares.mean()
         free = ~self.codebook.named
-        total: Tensor = squares[:, free].sum(dim=1) + self.codebook.loss(logits, clean, noisy, sigma)
+        logits = logits + self.codebook.evidence(noisy, sigma)
+        total: Tensor = squares[:, free].sum(dim=1) + self.codebook.loss(logits, clean)
         return total.mean() / (int(free.sum()) + self.codebook.count)
 
 
@@ -163,10 +166,11 @@ class Diffusion:
         return cls(denoiser.eval(), tensors["mean"], tensors["spread"], parameters)
 
 
-def _linear(inputs: int, outputs: int, generator: torch.Generator | None = None) -> nn.Linear:
+def linear(inputs: int, outputs: int, generator: torch.Generator | None = None) -> nn.Linear:
     """A layer with torch's usual random weights; a zero one where there is no generator.
 
-    What leaves a block is zero at first: each block begins as the identity, the whole network as the zero function.
+    What leaves a block of a denoiser is zero at first: each block begins as the identity, the whole network as the
+    zero function.
     """
     layer = nn.Linear(inputs, outputs, device="meta").to_empty(device="cpu")  # torch's own start draws globally
     nn.init.zeros_(layer.bias)
