@@ -47,7 +47,7 @@ class Coordinator:
         if artifact.sender not in self._context.silos:
             raise InvalidArtifact(f"{artifact.sender} takes no part in the run")
         if artifact.kind == PSEUDONYMS and artifact.sender not in self._pseudonyms:
-            read_pseudonyms(artifact.path.read_bytes())
+            read_pseudonyms(artifact.path)
             self._pseudonyms[artifact.sender] = artifact
             if len(self._pseudonyms) == len(self._context.silos):
                 yield from self._align()
@@ -72,7 +72,7 @@ class Coordinator:
     # alignment
 
     def _align(self) -> Iterator[Step]:
-        sets = {silo: read_pseudonyms(self._pseudonyms[silo].path.read_bytes()) for silo in self._context.silos}
+        sets = {silo: read_pseudonyms(self._pseudonyms[silo].path) for silo in self._context.silos}
         orders = intersect(sets, self._spec.holdout)
         held_out = next(iter(orders.values())).held_out
         self._training_rows = int((~held_out).sum())

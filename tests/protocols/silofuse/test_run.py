@@ -141,7 +141,7 @@ def test_codes_that_are_not_what_was_declared_are_set_aside_and_their_sender_is_
         message = encode(silo, progress)
         if silo._context.me == "south":
             assert isinstance(message.payload, Path)
-            encoded(change, message.payload, len(silo._split()[0]))
+            encoded(change, message.payload, len(silo._common(held_out=False)))
         return message
 
     monkeypatch.setattr(Silo, "_encode", spoil)
