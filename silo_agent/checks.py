@@ -72,4 +72,5 @@ def _data(config: SiloConfig, spec: Path | None) -> str:
     from protocols.learning.table import read_blocks  # noqa: PLC0415 - pandas only when there is a table to read
 
     shapes = [block.shape for block in read_blocks(config.data)]
-    return f"{sum(rows for rows, _ in shapes)} rows, {shapes[0][1]} columns (give --spec to check them against a run's schema)"
+    rows, columns = sum(rows for rows, _ in shapes), shapes[0][1]
+    return f"{rows} rows, {columns} columns (give --spec to check them against a run's schema)"
