@@ -195,10 +195,10 @@ def test_identifiers_that_cannot_align_end_the_run_with_counts_and_never_rows(wo
 def test_a_training_that_diverges_ends_the_run_and_blames_no_silo(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def diverge(*_: object) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
-        return np.full((50, 64), np.nan, np.float32)
+    def diverge(*_: object) -> Iterator[np.ndarray[tuple[int, int], np.dtype[np.float32]]]:
+        yield np.full((50, 64), np.nan, np.float32)
 
-    monkeypatch.setattr("protocols.learning.diffusion.Diffusion.sample", diverge)
+    monkeypatch.setattr("protocols.learning.diffusion.Diffusion.chunks", diverge)
     run = finish(world)
     assert set(world.phases(run).values()) == {"failed"}
     assert "training diverged" in world.run(HUB, run).detail
