@@ -8,6 +8,7 @@ here depends on or touches torch's global random state.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -118,9 +119,13 @@ class Diffusion:
     spread: Tensor
     parameters: DiffusionParameters
 
-    @torch.inference_mode()
     def sample(self, rows: int, progress: ProgressCallback) -> NDArray[np.float32]:
-        """Draw latents [rows, width] by Heun's method (EDM, algorithm 1).
+        """Draw latents [rows, width] at once, as `chunks` does."""
+        return np.concatenate(list(self.chunks(rows, progress)))
+
+    @torch.inference_mode()
+    def chunks(self, rows: int, progress: ProgressCallback) -> Iterator[NDArray[np.float32]]:
+        """Draw latents [rows, width] by Heun's method (EDM, algorithm 1), a chunk of rows after the other.
 
         The same model draws the same rows again: a coordinator that was killed half-way repeats itself.
         """
@@ -128,7 +133,6 @@ class Diffusion:
         high, low = SIGMA_MAX ** (1 / RHO), SIGMA_MIN ** (1 / RHO)
         sigmas = [*((high + ramp * (low - high)) ** RHO).tolist(), 0.0]
         chunks = [range(first, min(first + SAMPLE_ROWS, rows)) for first in range(0, rows, SAMPLE_ROWS)]
-        out = np.empty((rows, len(self.mean)), dtype=np.float32)
         for index, chunk in enumerate(chunks):
             generator = seeded(self.mean.device, self.parameters.seed, _SAMPLING + index)
             shape = (len(chunk), len(self.mean))
@@ -138,9 +142,8 @@ class Diffusion:
                 slope = self._slope(x, sigma)
                 guess = x + (after - sigma) * slope
                 x = x + (after - sigma) * (slope + self._slope(guess, after)) / 2 if after else guess
-            out[chunk.start : chunk.stop] = (x * self.spread + self.mean).cpu().numpy()
+            yield (x * self.spread + self.mean).cpu().numpy()
         progress("sampling", len(chunks) * HEUN_STEPS, len(chunks) * HEUN_STEPS, None)
-        return out
 
     def _slope(self, x: Tensor, sigma: float) -> Tensor:
         return (x - self.denoiser.denoise(x, torch.full((1, 1), sigma, device=x.device))) / sigma
