@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,8 +20,11 @@ from numpy.typing import NDArray
 from safetensors.torch import load, save
 from torch import Tensor, distributed, nn
 
-from protocols.learning.diffusion import Denoiser, Diffusion, chosen, half_precision, seeded, under
+from protocols.learning.codebook import Codebook
+from protocols.learning.diffusion import Denoiser, Diffusion, chosen, seeded, under
+from protocols.learning.layout import Book
 from protocols.learning.parameters import DiffusionParameters
+from protocols.learning.standardised import Standardised
 from services.contract import ProgressCallback
 from services.errors import RunFailed
 from services.files import write_atomic
@@ -77,30 +80,28 @@ def train(
     checkpoint: Path | None = None,
     device: str = "auto",
     *,
+    books: Sequence[Book] = (),
     share: Share = ALONE,
 ) -> Diffusion:
     """Train a denoiser on latents [n, width].
 
     Args:
-        latents: finite; each dimension is brought to mean 0 and variance 1 here.
+        latents: finite, in memory or a map of a file; each dimension is brought to mean 0 and variance 1 here.
         parameters: how large and how long.
         progress: called every few steps with the mean loss since; what it raises ends the training.
         checkpoint: a file to resume from where it exists, rewritten every ten seconds.
         device: "auto" (CUDA where there is one), "cpu" or "cuda".
+        books: the codewords among the latents' dimensions, where they are known.
         share: this process's part of the training.
 
     Raises:
         RunFailed: the loss is no longer finite.
     """
     place = chosen(device)
-    data = torch.from_numpy(latents).to(place)
-    mean, spread = data.mean(dim=0), data.std(dim=0, correction=0)
-    spread = torch.where(spread > 1e-6, spread, 0.0)  # a dimension that is constant comes back constant
-    data = (data - mean) / torch.where(spread > 0, spread, 1.0)
-
-    training = _Training(
-        Denoiser(data.shape[1], parameters).to(place), parameters, parameters.steps_for(len(data)), share
-    )
+    data = Standardised(latents, place)
+    codebook = Codebook.of(books, data.mean, data.spread) if books else None
+    denoiser = Denoiser(data.width, parameters, codebook).to(place)
+    training = _Training(denoiser, parameters, parameters.steps_for(len(data)), share)
     start = training.resume(checkpoint) if checkpoint is not None and checkpoint.exists() else 0
     saved = time.monotonic()
     losses: list[Tensor] = []
@@ -120,7 +121,7 @@ def train(
         if checkpoint is not None and time.monotonic() - saved > CHECKPOINT_SECONDS:
             training.save(checkpoint, step + 1)
             saved = time.monotonic()
-    return Diffusion(training.average.eval(), mean, spread, parameters)
+    return Diffusion(training.average.eval(), data.mean, data.spread, parameters)
 
 
 class _Training:
@@ -134,7 +135,7 @@ class _Training:
         self.parameters = parameters
         self.optimizer = torch.optim.AdamW(denoiser.parameters(), weight_decay=WEIGHT_DECAY, fused=True)
 
-    def step(self, data: Tensor, step: int) -> Tensor:
+    def step(self, data: Standardised, step: int) -> Tensor:
         """Move one gradient step on, and return its loss."""
         batch, device = self.parameters.batch, data.device
         generator = seeded(device, self.parameters.seed, step)
@@ -142,10 +143,9 @@ class _Training:
         # one noise level out of each of `batch` equal shares of their distribution: a calmer loss
         share = (torch.arange(batch, device=device) + torch.rand(batch, generator=generator, device=device)) / batch
         levels = NOISE_MEAN + NOISE_SPREAD * torch.special.ndtri(share.clamp(1e-6, 1 - 1e-6))
-        noise = torch.randn((batch, data.shape[1]), generator=generator, device=device)
+        noise = torch.randn((batch, data.width), generator=generator, device=device)
         own = self.share.rows(batch)
-        with half_precision(device):
-            loss = self.denoiser.loss(data[rows[own]], levels[own].exp()[:, None], noise[own])
+        loss = self.denoiser.loss(data[rows[own]], levels[own].exp()[:, None], noise[own])
         loss = loss * self.share.weight(batch)
         for group in self.optimizer.param_groups:
             group["lr"] = self._rate(step)
