@@ -18,8 +18,9 @@ import torch
 
 from protocols.learning.evaluate.inversion import inversion
 from protocols.learning.evaluate.measure import evaluate
-from protocols.learning.parameters import DiffusionParameters
 from protocols.learning.schema import Columns
+from protocols.silofuse.learned import STEPS
+from protocols.silofuse.parameters import SiloFuseParameters
 from tests.benchmarks.silofuse import ours, peers, strict
 from tests.benchmarks.silofuse.cells import Folder, Request, Result, key
 from tests.benchmarks.silofuse.models import INDEPENDENT, MODELS, REAL, Model
@@ -35,9 +36,10 @@ def run(request: Request, data: Path | None) -> Result:
     training, held_out = table.split(request.seed, request.rows)
     facts: dict[str, object] = {}
     if model.form:
-        parameters = DiffusionParameters(seed=request.seed, **({"steps": request.steps} if request.steps else {}))
+        few = {"steps": request.steps} if request.steps else {}
+        parameters = SiloFuseParameters(form=model.form, seed=request.seed, **few)
         silos = arranged(table, model, request.seed)
-        made = ours.make(training, table.columns, silos, model.form, parameters)
+        made = ours.make(training, table.columns, silos, parameters, request.steps or STEPS)
         synthetic, facts = made.synthetic, {"seconds": made.seconds, "bytes": made.bytes, "memory": peak_memory()}
         if len(silos) > 1:
             facts["inversion"] = leaked(made, training, table.columns, silos)

@@ -20,8 +20,7 @@ ROOT = Path(__file__).parents[3]
 HARNESS = "tests/benchmarks"
 MEASURES = (
     "protocols/learning/evaluate/*.py",
-    "protocols/learning/schema.py",
-    "protocols/learning/table.py",
+    *(f"protocols/learning/{name}.py" for name in ("rows", "schema", "table")),
     "deploy/demo/support2.py",
     "deploy/demo/run.yaml",
     f"{HARNESS}/sgde_tables.py",
@@ -38,7 +37,7 @@ class Request(BaseModel):
 
     Attributes:
         rows: training rows at most; none for the table's own number.
-        steps: of the diffusion at most; none for its default.
+        steps: of the diffusion, and of a learned autoencoder; none for their defaults.
         epochs: of a peer; none for its default.
         budget: seconds that a peer may train instead.
     """

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-Form = Literal["opaque"]
+from protocols.silofuse.parameters import FormName
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Model:
     """
 
     about: str
-    form: Form | None = None
+    form: FormName | None = None
     silos: int | None = None
     permuted: bool = False
     peer: Literal["CTGAN", "TVAE"] | None = None
@@ -36,6 +36,8 @@ MODELS = {
     INDEPENDENT: Model("columns of training rows, each resampled on its own"),
     REAL: Model("one half of the training rows in the place of synthetic ones, the other half as training rows"),
     TIMEKEEPER: Model("our default: silo-secret codes under a silo-secret rotation", form="opaque"),
+    "paper": Model("our form after the paper: a learned autoencoder", form="paper"),
+    "layout": Model("codes as they are, and the coordinator knows which is which", form="layout"),
     "pooled": Model("our opaque form with one silo that holds all columns", form="opaque", silos=1),
     "opaque-8": Model("the opaque form over 8 silos", form="opaque", silos=8, tables=("adult",)),
     "opaque-permuted": Model(
@@ -47,6 +49,6 @@ MODELS = {
     "tvae": Model("TVAE (SDV) on the pooled table, its default epochs", peer="TVAE"),
 }
 POOLED = "pooled"
-FORMS: tuple[Form, ...] = get_args(Form)
+FORMS: tuple[FormName, ...] = get_args(FormName)
 SHORT = (INDEPENDENT, REAL, *FORMS, POOLED)
 """What the short form runs."""
