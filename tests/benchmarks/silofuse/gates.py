@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from tests.benchmarks.silofuse.models import INDEPENDENT
-from tests.benchmarks.silofuse.summary import EVERYWHERE, Summary
+from tests.benchmarks.silofuse.summary import EVERYWHERE, Summary, heading
 
 Reading = Callable[[Summary], float]
 """Takes a figure from a summary; a KeyError where it was not measured."""
@@ -98,7 +98,7 @@ def _against(peer: str, *, gate: bool) -> tuple[Gate, ...]:
 
 def _vertical(table: str) -> Gate:
     return Gate(
-        f"{table.title()}: points of resemblance that being vertical costs",
+        f"{heading(table)}: points of resemblance that being vertical costs",
         ahead(table, "pooled", "opaque", "resemblance"),
         None,
         2,

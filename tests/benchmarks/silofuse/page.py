@@ -12,8 +12,8 @@ from services.files import write_atomic
 from tests.benchmarks.silofuse import plots
 from tests.benchmarks.silofuse.gates import Verdict
 from tests.benchmarks.silofuse.models import MODELS
-from tests.benchmarks.silofuse.show import heading, rows_of, tables_of, written
-from tests.benchmarks.silofuse.summary import EVERYWHERE, PRIVACY_AND_COST, QUALITY, Summary
+from tests.benchmarks.silofuse.show import rows_of, tables_of, written
+from tests.benchmarks.silofuse.summary import EVERYWHERE, PRIVACY_AND_COST, QUALITY, Summary, heading
 
 STYLES = Path(evaluate.__file__).parent
 TEMPLATES = Path(__file__).parent

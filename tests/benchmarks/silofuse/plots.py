@@ -47,6 +47,8 @@ STYLE = {
 }
 ROW, WIDTH = 0.29, 11.2
 """Inches of a model's row, and of a plot."""
+NEAR = 2.2
+"""Names of models whose seconds differ by less than this factor would overlap."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,7 @@ def by_model(rows: Mapping[str, Row], panels: tuple[Plot, ...]) -> str:
                     _dot(axes, figure, height, colour(model))
             axes.set_yticks(range(len(models)), models)
             axes.tick_params(length=0, labelleft=place == 0)
-            axes.xaxis.set_major_locator(MaxNLocator(5))
+            axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
             axes.margins(x=0.08)
         if shared is not None:
             shared.set_ylim(len(models) - 0.5, -0.5)
@@ -145,7 +147,7 @@ def against_time(tables: Mapping[str, Mapping[str, Row]], measure: str) -> str:
 
 
 def _scatter(axes: Axes, rows: Mapping[str, Row], measure: str) -> None:
-    """The models that were trained, with their names beside them, pushed apart where they would overlap."""
+    """The models that were trained, their names beside them; where these would overlap, higher up on a line."""
     points = sorted(
         ((row["training"].mean, row[measure], model) for model, row in rows.items() if "training" in row),
         key=lambda point: point[1].mean,
@@ -153,25 +155,25 @@ def _scatter(axes: Axes, rows: Mapping[str, Row], measure: str) -> None:
     axes.set_xscale("log")
     for seconds, figure, model in points:
         axes.errorbar(seconds, figure.mean, yerr=figure.spread, fmt="o", color=colour(model), markersize=7, zorder=3)
-    axes.margins(x=0.3, y=0.12)
-    low, high = axes.get_ylim()
-    apart, last = (high - low) * 0.058, -float("inf")
-    heights = []
-    for _, figure, _ in points:
-        last = max(figure.mean, last + apart)
-        heights.append(last)
-    right = axes.get_xlim()[1]
-    for (seconds, figure, model), height in zip(points, heights, strict=True):
-        late = seconds**2 > axes.get_xlim()[0] * right  # in the right half names stand on the left
+    axes.margins(x=0.3, y=0.14)
+    (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
+    apart = (high - low) * 0.062
+    named: list[tuple[float, float]] = []
+    for seconds, figure, model in points:
+        near = [height for other, height in named if 1 / NEAR < other / seconds < NEAR]
+        height = max([figure.mean, *(taken + apart for taken in near)])
+        named.append((seconds, height))
+        late = seconds**2 > left * right  # in the right half names stand on the left
         axes.annotate(
             model,
             (seconds, figure.mean),
-            (-9 if late else 9, height),
+            (-13 if late else 13, height),
             textcoords=("offset points", "data"),
             ha="right" if late else "left",
             va="center",
             fontsize=8.5,
             color=INK,
+            arrowprops={"arrowstyle": "-", "color": SOFT, "linewidth": 0.7, "shrinkA": 0, "shrinkB": 0},
         )
     ticks = [tick for tick in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000) if axes.get_xlim()[0] <= tick <= right]
     axes.xaxis.set_major_locator(FixedLocator(ticks))

@@ -9,7 +9,16 @@ from rich.table import Table
 
 from tests.benchmarks.silofuse.gates import Verdict
 from tests.benchmarks.silofuse.models import MODELS
-from tests.benchmarks.silofuse.summary import EVERYWHERE, PRIVACY_AND_COST, QUALITY, Figure, Measure, Row, Summary
+from tests.benchmarks.silofuse.summary import (
+    EVERYWHERE,
+    PRIVACY_AND_COST,
+    QUALITY,
+    Figure,
+    Measure,
+    Row,
+    Summary,
+    heading,
+)
 
 NOTHING = "\N{EN DASH}"
 WIDTH = 175
@@ -45,11 +54,6 @@ def _table(title: str, rows: Mapping[str, Row], measures: Mapping[str, Measure])
         cells = [written(row.get(name), measure.digits) for name, measure in measures.items()]
         out.add_row(f"{model} [dim](n={count})[/]", *cells, style="bold" if model == "opaque" else "")
     return out
-
-
-def heading(table: str) -> str:
-    """A table's name for people."""
-    return "Mean over the tables" if table == EVERYWHERE else table.upper() if table == "support2" else table.title()
 
 
 def show(summary: Summary, verdicts: Sequence[Verdict], console: Console) -> None:

@@ -138,6 +138,11 @@ EVERYWHERE = "mean"
 """The table that stands for the mean over all tables."""
 
 
+def heading(table: str) -> str:
+    """A table's name for people."""
+    return "Mean over the tables" if table == EVERYWHERE else table.upper() if table == "support2" else table.title()
+
+
 def summarise(cells: Iterable[Result]) -> Summary:
     """Figures of all cells, and of each model that was run on several tables its means over these."""
     values: dict[tuple[str, str], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
