@@ -20,7 +20,6 @@ from protocols.learning.schema import Columns
 from protocols.learning.tensors import TensorSpec, read_tensors, write_tensors
 from protocols.learning.training import train
 from protocols.silofuse import forms, learned
-from protocols.silofuse.autoencoder import Autoencoder
 from protocols.silofuse.parameters import SiloFuseParameters
 from protocols.silofuse.streams import Form, decode, encode
 from services.contract import Context
@@ -84,9 +83,8 @@ def _make(
     if parameters.form == "layout":
         firsts = np.cumsum([0, *(form.width for form in fitted)])
         for form, part, path, first in zip(fitted, parts.values(), layouts, firsts, strict=False):
-            assert isinstance(form, Autoencoder)
             forms.write_layout(form, path)
-            books += forms.read_layout(path, part, int(first))
+            books += [book.after(int(first)) for book in forms.read_layout(path, part)]
 
     with _timed(seconds, "diffusion"):
         diffusion = _train(latents, books, parameters)
