@@ -171,7 +171,7 @@ class _Network(nn.Module):
         means, variances, logits = self.heads(self.encode(codes) + noise)
         free = ~self.books.named
         numbers = gaussian_nll_loss(means[:, free], codes[:, free], variances[:, free], reduction="none").sum(dim=1)
-        total: Tensor = (numbers + self.books.loss(logits, codes)).mean()
+        total: Tensor = (numbers + self.books.entropy(logits, codes)).mean()
         return total
 
 
