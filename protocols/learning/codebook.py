@@ -33,14 +33,14 @@ class Codebook(nn.Module):
         for name, tensor in (("words", words), ("blocks", blocks), ("named", named)):
             self.register_buffer(name, tensor)
         self.labels = len(words)
-        self.count = int(blocks.max()) + 1
+        self.count = int(blocks.max()) + 1 if self.labels else 0
 
     @classmethod
     def of(cls, books: Sequence[Book], mean: Tensor, spread: Tensor) -> Codebook:
         """The books of latents that were standardised by this mean and spread [width].
 
         Args:
-            books: at least one.
+            books: none where a silo has quantities alone.
             mean: of the latents.
             spread: of the latents; 0 where a dimension is constant.
         """
@@ -55,7 +55,7 @@ class Codebook(nn.Module):
             words[first : first + labels, dimensions] = torch.where(scale > 0, given / scale, 0.0)
             named[dimensions] = True
             first += labels
-        sizes = torch.tensor([len(book.words) for book in books], device=mean.device)
+        sizes = torch.tensor([len(book.words) for book in books], dtype=torch.int64, device=mean.device)
         return cls(words, torch.repeat_interleave(torch.arange(len(books), device=mean.device), sizes), named)
 
     def expected(self, logits: Tensor, noisy: Tensor, sigma: Tensor) -> Tensor:
