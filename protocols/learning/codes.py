@@ -42,7 +42,7 @@ class Book:
     @classmethod
     def fit(cls, labels: Labels, count: int, rng: np.random.Generator) -> Book:
         """Draw codewords for `count` labels, and count how often `labels` [n >= 1] holds each."""
-        return cls(_spread(count, rng), np.bincount(labels, minlength=count) / len(labels))
+        return cls(spread(count, rng), np.bincount(labels, minlength=count) / len(labels))
 
     @property
     def width(self) -> int:
@@ -115,7 +115,7 @@ def on_grid(values: Floats, step: float, low: float, high: float) -> Floats:
     return np.asarray(np.clip(values, low, high))
 
 
-def _spread(count: int, rng: np.random.Generator) -> Floats:
+def spread(count: int, rng: np.random.Generator) -> Floats:
     """Codewords [count, width] spread over the sphere of radius sqrt(width) by mutual repulsion."""
     if count <= 2:
         return np.array([[1.0], [-1.0]])[:count] * float(rng.choice([-1.0, 1.0]))
