@@ -21,13 +21,19 @@ _PATIENCE = 5.0  # seconds
 _EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - who listens everywhere listens here
 
 
+def from_here(host: str) -> str:
+    """The address at which this machine reaches whoever listens at `host`, as an URL spells it."""
+    host = _EVERYWHERE.get(host, host)
+    return f"[{host}]" if ":" in host else host
+
+
 def ask_alive(host: str, port: int) -> str:
     """Ask the program that serves its health there whether it lives; returns what it says.
 
     Raises:
         NotRunning: it does not answer, or does not live.
     """
-    host = _EVERYWHERE.get(host, host)
+    host = from_here(host)
     connection = HTTPConnection(host, port, timeout=_PATIENCE)
     try:
         connection.request("GET", "/healthz")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -21,20 +23,27 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def write_atomic(path: Path, content: bytes, mode: int = 0o600) -> None:
-    """Replace a file durably: a reader sees the old bytes or the new ones, never a mixture."""
+@contextmanager
+def replacing(path: Path, mode: int = 0o600) -> Iterator[BinaryIO]:
+    """Replace a file durably by what is written until this ends well: a reader sees the old bytes or the new ones."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     temporary = path.parent / f"{TEMPORARY}{secrets.token_hex(8)}"
     try:
         with temporary.open("xb") as out:
             os.fchmod(out.fileno(), mode)
-            out.write(content)
+            yield out
             out.flush()
             os.fsync(out.fileno())
         temporary.rename(path)
     finally:
         temporary.unlink(missing_ok=True)
     sync_folder(path.parent)
+
+
+def write_atomic(path: Path, content: bytes, mode: int = 0o600) -> None:
+    """Replace a file durably: a reader sees the old bytes or the new ones, never a mixture."""
+    with replacing(path, mode) as out:
+        out.write(content)
 
 
 def others_can_read(file: BinaryIO) -> bool:

@@ -21,6 +21,7 @@ from services.certificates import read_certificate
 from services.enrolment import TLS_CERTIFICATE
 from services.errors import SilokitError
 from services.health import ASK_BROKER, ASK_STORE
+from services.home import STATE_FILE
 from services.ledger import Budget
 from services.ledger.account import divergence
 from services.metrics import MOST_KINDS, OTHER, Values
@@ -75,7 +76,7 @@ class Observation(Collector):
         yield metrics.QUIET.family(quiet or 0.0)
         if vitals.skew is not None:
             yield metrics.CLOCK_SKEW.family(vitals.skew.total_seconds())
-        yield metrics.STATE_BYTES.family(float(sum(path.stat().st_size for path in home.glob("state.sqlite*"))))
+        yield metrics.STATE_BYTES.family(float(sum(path.stat().st_size for path in home.glob(f"{STATE_FILE}*"))))
         disk = shutil.disk_usage(home)
         yield metrics.DISK_FREE.family(float(disk.free))
         yield metrics.DISK_SIZE.family(float(disk.total))

@@ -27,6 +27,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+from services.alive import from_here
 from services.chain import AUDIT, Chain
 from services.errors import ConfigError, SilokitError
 from services.files import write_atomic
@@ -71,9 +72,7 @@ def clean(text: str) -> str:
 def cleaned(value: Any) -> Any:
     """A value for JSON without what looks like a secret, by its name or in its text."""
     if isinstance(value, dict):
-        return {
-            key: "..." if re.search(_NAMES, str(key), re.IGNORECASE) else cleaned(one) for key, one in value.items()
-        }
+        return {key: "..." if _is_secret(str(key)) else cleaned(one) for key, one in value.items()}
     if isinstance(value, (list, tuple)):
         return [cleaned(one) for one in value]
     return clean(value) if isinstance(value, str) else value
@@ -200,7 +199,7 @@ def _lines(path: Path) -> Iterator[str]:
 def _metrics(config: PartyConfig) -> str:
     if config.monitoring is None:
         return "the configuration has no `monitoring`\n"
-    address = f"http://{config.monitoring.host}:{config.monitoring.port}/metrics"
+    address = f"http://{from_here(config.monitoring.host)}:{config.monitoring.port}/metrics"
     with closing(urllib.request.urlopen(address, timeout=5)) as answer:
         text = answer.read(_MAX_METRICS).decode(errors="replace")
     return clean("".join(f"{line}\n" for line in text.splitlines() if "loss" not in line))

@@ -67,7 +67,7 @@ class SiloDesk:
         parts: Assembly,
         policy: Callable[[], Policy],
         *,
-        check_data: Callable[[Run], None],
+        check_data: Callable[[Run], object],
         check_budget: Callable[[Run], None],
         outputs: Path,
     ) -> None:

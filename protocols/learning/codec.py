@@ -15,6 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from protocols.learning.codes import CLIP, Book, Floats, Labels, Scores
+from protocols.learning.rows import Rows
 from protocols.learning.schema import Category, Column, Columns, Date, Integer, Number, Text
 from services.errors import DataError
 
@@ -94,11 +95,11 @@ class Codec:
     parts: Mapping[str, CategoryCodec | QuantityCodec]
 
     @classmethod
-    def fit(cls, table: pd.DataFrame, columns: Columns, rng: np.random.Generator) -> Codec:
-        """Fit to training rows.
+    def fit(cls, table: Rows, columns: Columns, rng: np.random.Generator) -> Codec:
+        """Fit to training rows, a column at a time.
 
         Args:
-            table: the training rows [n >= 1] in the canonical types of `table.read_table`.
+            table: the training rows [n >= 1].
             columns: the public schema.
             rng: draws codewords and places within grid cells.
 
@@ -106,6 +107,11 @@ class Codec:
             DataError: a value is missing where the schema does not allow it.
         """
         return cls({name: _fit(table[name], column, rng) for name, column in columns.items()})
+
+    @property
+    def columns(self) -> Columns:
+        """The public schema."""
+        return {name: part.column for name, part in self.parts.items()}
 
     @property
     def width(self) -> int:
@@ -125,9 +131,12 @@ class Codec:
 
         Decode a sample as a whole: the distribution of a quantity over all its rows is brought to the fitted one.
         """
-        ends = np.cumsum([part.width for part in self.parts.values()])
-        blocks = np.split(codes, ends[:-1], axis=1)
-        return pd.DataFrame({name: part.decode(b) for (name, part), b in zip(self.parts.items(), blocks, strict=True)})
+        return pd.DataFrame({name: self.parts[name].decode(codes[:, where]) for name, where in self.places().items()})
+
+    def places(self) -> dict[str, slice]:
+        """Which dimensions of a row's codes are a column's."""
+        ends = np.cumsum([part.width for part in self.parts.values()]).tolist()
+        return dict(zip(self.parts, map(slice, [0, *ends], ends), strict=False))
 
     def tensors(self) -> dict[str, Floats]:
         """All that was fitted, by the column's place in the schema."""

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 from scipy.stats import rankdata
 
+from protocols.learning.rows import spans
+
 Floats = NDArray[np.float64]
 Labels = NDArray[np.int64]
 
@@ -55,8 +57,11 @@ class Book:
 
     def decode(self, codes: Floats) -> Labels:
         """Labels [n] of the codewords nearest to codes [n, width]; one that no fitted value held never comes back."""
-        nearness = codes @ self.codewords.T  # all codewords are equally long
-        return np.asarray(np.where(self.shares > 0, nearness, -np.inf).argmax(axis=1))
+        labels = np.empty(len(codes), dtype=np.int64)
+        for span in spans(len(codes)):
+            nearness = codes[span] @ self.codewords.T  # all codewords are equally long
+            labels[span] = np.where(self.shares > 0, nearness, -np.inf).argmax(axis=1)
+        return labels
 
 
 @dataclass(frozen=True)
@@ -115,11 +120,16 @@ def on_grid(values: Floats, step: float, low: float, high: float) -> Floats:
     return np.asarray(np.clip(values, low, high))
 
 
+def book_width(labels: int) -> int:
+    """Dimensions that one of so many labels takes: enough to keep their codewords well apart."""
+    return 1 if labels <= 2 else min(8, math.ceil(math.log2(labels)) + 1)
+
+
 def spread(count: int, rng: np.random.Generator) -> Floats:
     """Codewords [count, width] spread over the sphere of radius sqrt(width) by mutual repulsion."""
+    width = book_width(count)
     if count <= 2:
         return np.array([[1.0], [-1.0]])[:count] * float(rng.choice([-1.0, 1.0]))
-    width = min(8, math.ceil(math.log2(count)) + 1)
     words: Floats = rng.standard_normal((count, width))
     for stride in np.linspace(0.3, 0.01, 100):
         words /= np.linalg.norm(words, axis=1, keepdims=True)

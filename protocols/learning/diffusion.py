@@ -20,6 +20,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn.functional import gelu
 
+from protocols.learning.codebook import Codebook
 from protocols.learning.parameters import DiffusionParameters
 from services.contract import ProgressCallback
 from services.files import write_atomic
@@ -53,39 +54,56 @@ class Denoiser(nn.Module):
 
     frequencies: Tensor
 
-    def __init__(self, width: int, parameters: DiffusionParameters) -> None:
+    def __init__(self, width: int, parameters: DiffusionParameters, codebook: Codebook | None = None) -> None:
         super().__init__()
         generator = torch.Generator().manual_seed(parameters.seed)
         hidden = parameters.width
+        self.width = width
+        self.codebook = codebook
         self.enter = _linear(width, hidden, generator)
         self.blocks = nn.ModuleList(_Block(hidden, generator) for _ in range(parameters.blocks))
-        self.leave = _linear(hidden, width)
+        self.leave = _linear(hidden, width + (codebook.labels if codebook else 0))
         frequencies = 2 * math.pi * torch.linspace(1 / 16, 2, _FEATURES)
         self.register_buffer("frequencies", frequencies, persistent=False)
 
-    def forward(self, x: Tensor, sigma: Tensor) -> Tensor:
-        """F [n, width] of noisy latents [n, width] at noise levels [n, 1] (EDM, table 1, with sigma_data = 1)."""
-        angles = sigma.log() / 4 * self.frequencies
-        level = torch.cat([angles.cos(), angles.sin()], dim=-1)
-        hidden = self.enter(x / (1 + sigma**2).sqrt())
-        for block in self.blocks:
-            hidden = block(hidden, level)
-        out: Tensor = self.leave(nn.functional.layer_norm(hidden, hidden.shape[-1:]))
-        return out
+    def forward(self, x: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
+        """What the network says of noisy latents [n, width] at noise levels [n, 1], or at one level [1, 1].
+
+        Returns:
+            F [n, width] (EDM, table 1, with sigma_data = 1), and the labels' logits [n, labels] of a codebook.
+        """
+        with half_precision(x.device):
+            angles = sigma.log() / 4 * self.frequencies
+            level = torch.cat([angles.cos(), angles.sin()], dim=-1)
+            hidden = self.enter(x / (1 + sigma**2).sqrt())
+            for block in self.blocks:
+                hidden = block(hidden, level)
+            out: Tensor = self.leave(nn.functional.layer_norm(hidden, hidden.shape[-1:])).float()
+        return out[:, : self.width], out[:, self.width :]
 
     def denoise(self, x: Tensor, sigma: Tensor) -> Tensor:
         """The expected latents [n, width] behind noisy ones."""
+        guess, logits = self(x, sigma)
         skip = 1 / (1 + sigma**2)
-        guess: Tensor = self(x, sigma).float()
-        return skip * x + sigma * skip.sqrt() * guess
+        clean: Tensor = skip * x + sigma * skip.sqrt() * guess
+        if self.codebook is not None:
+            clean = torch.where(self.codebook.named, self.codebook.expected(logits, x, sigma), clean)
+        return clean
 
     def loss(self, clean: Tensor, sigma: Tensor, noise: Tensor) -> Tensor:
-        """EDM's weighted squared error, which is the plain squared error of F: 1 for a network that knows nothing."""
+        """EDM's weighted squared error, which is the plain squared error of F: 1 for a network that knows nothing.
+
+        A block of codewords counts by the cross-entropy of its label instead, as much as one dimension does.
+        """
         noisy = clean + sigma * noise
+        guess, logits = self(noisy, sigma)
         skip = 1 / (1 + sigma**2)
-        target = (clean - skip * noisy) / (sigma * skip.sqrt())
-        guess: Tensor = self(noisy, sigma).float()
-        return (guess - target).square().mean()
+        squares: Tensor = (guess - (clean - skip * noisy) / (sigma * skip.sqrt())).square()
+        if self.codebook is None:
+            return squares.mean()
+        free = ~self.codebook.named
+        total: Tensor = squares[:, free].sum(dim=1) + self.codebook.loss(logits, clean, noisy, sigma)
+        return total.mean() / (int(free.sum()) + self.codebook.count)
 
 
 @dataclass(frozen=True)
@@ -122,8 +140,7 @@ class Diffusion:
         return out
 
     def _slope(self, x: Tensor, sigma: float) -> Tensor:
-        with half_precision(x.device):
-            return (x - self.denoiser.denoise(x, torch.full((len(x), 1), sigma, device=x.device))) / sigma
+        return (x - self.denoiser.denoise(x, torch.full((1, 1), sigma, device=x.device))) / sigma
 
     def save(self, path: Path) -> None:
         """Write the model for `load` at the party that trained it."""
@@ -138,8 +155,11 @@ class Diffusion:
         with safe_open(path, "pt") as file:
             parameters = DiffusionParameters.model_validate_json(file.metadata()["parameters"])
             tensors = {name: file.get_tensor(name).to(place) for name in file.keys()}  # noqa: SIM118 - no mapping
-        denoiser = Denoiser(len(tensors["mean"]), parameters).to(place)
-        denoiser.load_state_dict(under("denoiser.", tensors))
+        weights = under("denoiser.", tensors)
+        known = under("codebook.", weights)
+        codebook = Codebook(**known) if known else None
+        denoiser = Denoiser(len(tensors["mean"]), parameters, codebook).to(place)
+        denoiser.load_state_dict(weights)
         return cls(denoiser.eval(), tensors["mean"], tensors["spread"], parameters)
 
 

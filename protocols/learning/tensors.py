@@ -6,8 +6,10 @@ and the header is read by the kit's own strict JSON reader before safetensors se
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -15,12 +17,13 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
 
+from protocols.learning.rows import spans
 from services.artifact import parse_json
 from services.errors import InvalidArtifact, RunFailed
-from services.files import write_atomic
+from services.files import replacing, write_atomic
 
 MAX_HEADER_BYTES = 1 << 20
 _LENGTH_BYTES = 8
@@ -83,15 +86,42 @@ def write_tensors(path: Path, tensors: Mapping[str, npt.NDArray[Any]], descripti
     for name, tensor in tensors.items():
         if tensor.dtype.name not in _WIRE_TYPES:
             raise RunFailed(f"tensor {name!r} is of type {tensor.dtype.name}, which does not travel")
-        if not np.isfinite(tensor).all():
-            raise RunFailed(f"training diverged: tensor {name!r} came out with values that are not finite")
+        _check_finite(name, tensor)
     # safetensors copies memory as it lies, so a transposed or sliced array would be written as another one
     whole = {name: np.asarray(tensor, order="C") for name, tensor in tensors.items()}
     write_atomic(path, save(whole, metadata=None if description is None else {_DESCRIPTION: description}))
 
 
+@contextmanager
+def writing_rows(path: Path, name: str, rows: int, width: int) -> Iterator[Callable[[npt.NDArray[np.float32]], None]]:
+    """Write one matrix [rows, width] durably, some rows at a time; the file appears when all are there, or not at all.
+
+    Yields:
+        What writes the next rows [n, width].
+
+    Raises:
+        RunFailed: a value is not finite.
+    """
+    entry = {"dtype": _WIRE_TYPES["float32"], "shape": [rows, width], "data_offsets": [0, 4 * rows * width]}
+    header = json.dumps({name: entry}, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % _LENGTH_BYTES)  # the format wants the numbers aligned
+    with replacing(path) as file:
+        file.write(len(header).to_bytes(_LENGTH_BYTES, "little") + header)
+
+        def write(part: npt.NDArray[np.float32]) -> None:
+            _check_finite(name, part)
+            file.write(np.ascontiguousarray(part, dtype="<f4").data)
+
+        yield write
+
+
+def _check_finite(name: str, tensor: npt.NDArray[Any]) -> None:
+    if not np.isfinite(tensor).all():
+        raise RunFailed(f"training diverged: tensor {name!r} came out with values that are not finite")
+
+
 def read_tensors(path: Path, expected: Mapping[str, TensorSpec]) -> dict[str, npt.NDArray[Any]]:
-    """Read a stranger's tensors.
+    """Read a stranger's tensors, as maps of the file: large ones take no memory that cannot be taken back.
 
     Args:
         path: a file that came from another party.
@@ -141,13 +171,24 @@ def _read(path: Path, expected: Mapping[str, TensorSpec], *, described: bool) ->
     if declared != data_bytes:
         raise InvalidArtifact(f"the file holds {data_bytes} bytes of tensors where its header declares {declared}")
     try:
-        tensors = load_file(path)
+        with safe_open(path, "numpy"):
+            pass  # it has judged the places of the tensors
     except SafetensorError:
         raise InvalidArtifact("the tensors overlap, leave gaps, or are otherwise not safetensors") from None
+    # a private map: whoever changes a tensor changes a copy of that part, never the file
+    data = np.memmap(path, dtype=np.uint8, mode="c")[-data_bytes:] if data_bytes else np.empty(0, np.uint8)
+    tensors = {name: _tensor(data, header[name], spec) for name, spec in expected.items()}
     for name, tensor in tensors.items():
-        if not np.isfinite(tensor).all():
-            raise InvalidArtifact(f"tensor {name!r} holds values that are not finite")
-    return {name: tensors[name] for name in expected}
+        for span in spans(len(flat := tensor.reshape(-1))):
+            if not np.isfinite(flat[span]).all():
+                raise InvalidArtifact(f"tensor {name!r} holds values that are not finite")
+    return tensors
+
+
+def _tensor(data: npt.NDArray[np.uint8], entry: Mapping[str, Any], spec: TensorSpec) -> npt.NDArray[Any]:
+    start, stop = entry["data_offsets"]
+    found = np.asarray(data[start:stop]).view(np.dtype(spec.dtype).newbyteorder("<")).reshape(entry["shape"])
+    return np.require(found, requirements="A")
 
 
 def _read_header(path: Path, max_bytes: int | None) -> tuple[dict[str, Any], int]:

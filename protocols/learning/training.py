@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +20,9 @@ from numpy.typing import NDArray
 from safetensors.torch import load, save
 from torch import Tensor, distributed, nn
 
-from protocols.learning.diffusion import Denoiser, Diffusion, chosen, half_precision, seeded, under
+from protocols.learning.codebook import Codebook
+from protocols.learning.diffusion import Denoiser, Diffusion, chosen, seeded, under
+from protocols.learning.layout import Book
 from protocols.learning.parameters import DiffusionParameters
 from services.contract import ProgressCallback
 from services.errors import RunFailed
@@ -77,6 +79,7 @@ def train(
     checkpoint: Path | None = None,
     device: str = "auto",
     *,
+    books: Sequence[Book] = (),
     share: Share = ALONE,
 ) -> Diffusion:
     """Train a denoiser on latents [n, width].
@@ -87,6 +90,7 @@ def train(
         progress: called every few steps with the mean loss since; what it raises ends the training.
         checkpoint: a file to resume from where it exists, rewritten every ten seconds.
         device: "auto" (CUDA where there is one), "cpu" or "cuda".
+        books: the codewords among the latents' dimensions, where they are known.
         share: this process's part of the training.
 
     Raises:
@@ -98,9 +102,9 @@ def train(
     spread = torch.where(spread > 1e-6, spread, 0.0)  # a dimension that is constant comes back constant
     data = (data - mean) / torch.where(spread > 0, spread, 1.0)
 
-    training = _Training(
-        Denoiser(data.shape[1], parameters).to(place), parameters, parameters.steps_for(len(data)), share
-    )
+    codebook = Codebook.of(books, mean, spread) if books else None
+    denoiser = Denoiser(data.shape[1], parameters, codebook).to(place)
+    training = _Training(denoiser, parameters, parameters.steps_for(len(data)), share)
     start = training.resume(checkpoint) if checkpoint is not None and checkpoint.exists() else 0
     saved = time.monotonic()
     losses: list[Tensor] = []
@@ -144,8 +148,7 @@ class _Training:
         levels = NOISE_MEAN + NOISE_SPREAD * torch.special.ndtri(share.clamp(1e-6, 1 - 1e-6))
         noise = torch.randn((batch, data.shape[1]), generator=generator, device=device)
         own = self.share.rows(batch)
-        with half_precision(device):
-            loss = self.denoiser.loss(data[rows[own]], levels[own].exp()[:, None], noise[own])
+        loss = self.denoiser.loss(data[rows[own]], levels[own].exp()[:, None], noise[own])
         loss = loss * self.share.weight(batch)
         for group in self.optimizer.param_groups:
             group["lr"] = self._rate(step)

@@ -21,6 +21,7 @@ from safetensors.numpy import load, save
 
 from protocols.learning.codec import Codec
 from protocols.learning.codes import Floats
+from protocols.learning.rows import Rows, blocks
 from protocols.learning.schema import Columns
 from services.files import write_atomic
 
@@ -41,11 +42,11 @@ class Autoencoder:
     seed: NDArray[np.uint64]
 
     @classmethod
-    def fit(cls, table: pd.DataFrame, columns: Columns) -> Autoencoder:
+    def fit(cls, table: Rows, columns: Columns) -> Autoencoder:
         """Fit to training rows, with fresh secrets.
 
         Args:
-            table: the training rows [n >= 1] in the canonical types of `table.read_table`.
+            table: the training rows [n >= 1].
             columns: this silo's part of the public schema.
 
         Raises:
@@ -56,7 +57,9 @@ class Autoencoder:
         # QR of a normal matrix with R's diagonal positive is uniform over rotations (Mezzadri 2007)
         q, r = np.linalg.qr(rng.standard_normal((codec.width, codec.width)))
         seed = rng.integers(2**64, size=4, dtype=np.uint64)
-        center = codec.encode(table, np.random.default_rng(seed)).mean(axis=0)
+        center = np.zeros(codec.width)
+        for number, block in enumerate(blocks(table)):
+            center += codec.encode(block, _stream(seed, number)).sum(axis=0) / len(table)
         return cls(codec, center, q * np.sign(np.diag(r)), seed)
 
     @property
@@ -64,18 +67,22 @@ class Autoencoder:
         """Dimensions of a latent: a function of the public schema."""
         return self.codec.width
 
-    def encode(self, table: pd.DataFrame) -> NDArray[np.float32]:
-        """Latents [n, width] of a table in canonical types.
+    def encode(self, block: pd.DataFrame, number: int = 0) -> NDArray[np.float32]:
+        """Latents [n, width] of some rows: always the same for the same rows and the same block's number.
 
         Raises:
             DataError: as `Codec.encode`.
         """
-        codes = self.codec.encode(table, np.random.default_rng(self.seed))
+        codes = self.codec.encode(block, _stream(self.seed, number))
         return ((codes - self.center) @ self.rotation).astype(np.float32)
+
+    def codes(self, latents: NDArray[np.float32]) -> Floats:
+        """The codec's codes [n, width] of latents [n, width], row by row."""
+        return np.asarray(latents @ self.rotation.T + self.center)
 
     def decode(self, latents: NDArray[np.float32]) -> pd.DataFrame:
         """The table in canonical types that latents [n, width] stand for; any finite numbers will do."""
-        return self.codec.decode(latents @ self.rotation.T + self.center)
+        return self.codec.decode(self.codes(latents))
 
     def save(self, path: Path) -> None:
         """Write all of it to one file, whole or not at all: a secret is never drawn twice for one run."""
@@ -87,3 +94,8 @@ class Autoencoder:
         """Read what `save` wrote for the same `columns`."""
         tensors = load(path.read_bytes())
         return cls(Codec.restore(columns, tensors), tensors["center"], tensors["rotation"], tensors["seed"])
+
+
+def _stream(seed: NDArray[np.uint64], number: int) -> np.random.Generator:
+    """What draws the places of a block's values within their cells."""
+    return np.random.default_rng([*seed.tolist(), number])

@@ -6,16 +6,12 @@ codewords for labels, flags for what is missing, turned by a rotation, cut to a 
 the operating system's entropy. That is all that leaves (`released`); what is claimed of it stands in `claim`.
 
 The rotation and the codewords are secret as in the opaque form; the claim does not rest on them.
-
-Coming back, a silo reads the sampled latents with what it alone knows of its training rows (`Reader`): sampled
-quantities are read off its own quantiles at their ranks, labels dealt out in its own shares. So columns keep their
-distributions whatever the noise, and it is relations that noise costs. The decoded table is *not* differentially
-private.
 """
 
 from __future__ import annotations
 
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,15 +19,15 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from safetensors.numpy import load, save
-from scipy.special import ndtri
-from scipy.stats import rankdata
 
-from protocols.learning.codec import as_numbers, as_values, grid
-from protocols.learning.codes import Floats, Labels, Scores, spread
+from protocols.learning.codes import Floats, book_width, spread
 from protocols.learning.noise import Noise
+from protocols.learning.rows import Rows, blocks, spans
 from protocols.learning.scale import Choice, Scale, clipped
 from protocols.learning.schema import Category, Columns, Text
+from protocols.learning.tensors import writing_rows
 from protocols.silofuse.claim import deviation, norm_of
+from services.contract import ProgressCallback
 from services.files import write_atomic
 from services.mechanism import Gaussian, Mechanism
 
@@ -46,16 +42,14 @@ class Encoder:
 
     Attributes:
         columns: this silo's part of the public schema.
-        scales: its quantities on their public scales, in its order.
-        choices: its categories, in its order.
-        words: each category's codewords [labels, width], of norm 1, in the same order.
+        skewed: its quantities on a logarithmic scale.
+        words: each category's codewords [labels, width], of norm 1.
         rotation: a uniformly random orthogonal matrix [width, width].
     """
 
     columns: Columns
-    scales: tuple[Scale, ...]
-    choices: tuple[Choice, ...]
-    words: tuple[Floats, ...]
+    skewed: frozenset[str]
+    words: Mapping[str, Floats]
     rotation: Floats
 
     @classmethod
@@ -64,20 +58,26 @@ class Encoder:
 
         Args:
             columns: this silo's part of the public schema.
-            skewed: quantities on a logarithmic scale.
+            skewed: quantities on a logarithmic scale; other silos' too.
         """
         rng = np.random.default_rng(secrets.randbits(256))
-        scales, choices = _layout(columns, skewed)
-        words = tuple(_unit(spread(choice.size, rng)) for choice in choices)
-        width = _width(scales, words)
+        sizes = {name: Choice(name, one).size for name, one in columns.items() if isinstance(one, Category)}
+        words = {name: _unit(spread(size, rng)) for name, size in sizes.items()}
+        width = max(place.stop for place in _places(columns).values())
         # QR of a normal matrix with R's diagonal positive is uniform over rotations (Mezzadri 2007)
         q, r = np.linalg.qr(rng.standard_normal((width, width)))
-        return cls(columns, scales, choices, words, q * np.sign(np.diag(r)))
+        return cls(columns, frozenset(skewed), words, q * np.sign(np.diag(r)))
 
     @property
     def width(self) -> int:
         """Dimensions of a latent: a function of the public schema."""
         return len(self.rotation)
+
+    def scale(self, name: str) -> Scale:
+        """A quantity's public scale."""
+        column = self.columns[name]
+        assert not isinstance(column, Category | Text)  # noqa: S101 - of categories nobody asks it
+        return Scale(name, column, name in self.skewed)
 
     def encode(self, table: pd.DataFrame) -> Floats:
         """Latents [n, width] without noise of a table in canonical types; each from its row alone.
@@ -85,44 +85,48 @@ class Encoder:
         Raises:
             DataError: a value is missing where the schema does not allow it.
         """
-        pairs = [scale.units(table) for scale in self.scales]
-        blocks = [np.empty((len(table), 0)), *(REACH * (2 * units - 1)[:, None] for units, _ in pairs)]
-        blocks += [np.where(pairs[i][1], 1.0, -1.0)[:, None] for i in _flagged(self.scales)]
-        blocks += [words[choice.places(table)] for choice, words in zip(self.choices, self.words, strict=True)]
-        latents = np.concatenate(blocks, axis=1) @ self.rotation
-        return clipped(latents, norm_of(self.columns))
+        codes = np.concatenate([self._column(table, name) for name in self.columns], axis=1)
+        return clipped(codes @ self.rotation, norm_of(self.columns))
 
-    def parts(self, latents: NDArray[np.float32]) -> tuple[Floats, Floats, list[Floats]]:
-        """Turned back: quantities [n, scales], flags [n, flags], and each category's codes [n, its width]."""
-        codes = latents.astype(np.float64) @ self.rotation.T
-        ends = np.cumsum([len(self.scales), len(_flagged(self.scales)), *(words.shape[1] for words in self.words)])
-        quantities, flags, *labels = np.split(codes, ends[:-1], axis=1)
-        return quantities, flags, labels
+    def _column(self, table: pd.DataFrame, name: str) -> Floats:
+        column = self.columns[name]
+        if isinstance(column, Category):
+            return np.asarray(self.words[name][Choice(name, column).places(table)])
+        units, missing = self.scale(name).units(table)
+        values = REACH * (2 * units - 1)
+        return np.column_stack([values, np.where(missing, 1.0, -1.0)]) if column.missing else values[:, None]
+
+    def places(self) -> dict[str, slice]:
+        """Which dimensions of a row's codes are a column's."""
+        return _places(self.columns)
+
+    def codes(self, latents: NDArray[np.float32]) -> Floats:
+        """The codes [n, width] that latents [n, width] stand for, noise and all."""
+        return np.asarray(latents.astype(np.float64) @ self.rotation.T)
 
     def save(self, path: Path) -> None:
         """Write the secrets to one file, whole or not at all."""
-        words = {f"words.{place}": words for place, words in enumerate(self.words)}
+        words = {f"words.{name}": words for name, words in self.words.items()}
         write_atomic(path, save({"rotation": self.rotation, **words}))
 
     @classmethod
     def load(cls, path: Path, columns: Columns, skewed: tuple[str, ...] = ()) -> Encoder:
         """Read what `save` wrote for the same columns."""
-        tensors, (scales, choices) = load(path.read_bytes()), _layout(columns, skewed)
-        return cls(
-            columns, scales, choices, tuple(tensors[f"words.{p}"] for p in range(len(choices))), tensors["rotation"]
-        )
+        tensors = load(path.read_bytes())
+        words = {name: tensors[f"words.{name}"] for name, one in columns.items() if isinstance(one, Category)}
+        return cls(columns, frozenset(skewed), words, tensors["rotation"])
 
 
 def released(
     encoder: Encoder, table: pd.DataFrame, mechanism: Mechanism, noise: Noise | None = None
 ) -> tuple[NDArray[np.float32], Mechanism]:
-    """All that leaves: the latents [n, width] of private rows under noise, and what was executed for their privacy.
+    """All that leaves of some rows: their latents [n, width] under noise, and what was executed for their privacy.
 
     Args:
-        encoder: drawn for this run, before the table was looked at.
+        encoder: drawn for this run, without a look at the table.
         table: in canonical types, a row for each person.
         mechanism: what was agreed on.
-        noise: for tests only; by default a stream that nobody can predict or repeat.
+        noise: the stream to draw from; by default a new one, which nobody can predict or repeat.
 
     Raises:
         DataError: as `Encoder.encode`.
@@ -134,89 +138,28 @@ def released(
     return noised.astype(np.float32), mechanism.model_copy(update={"event": executed})
 
 
-@dataclass(frozen=True)
-class Reader:
-    """What a silo knows of its own training rows, to read sampled latents with: private, and never sent.
+def upload(encoder: Encoder, table: Rows, mechanism: Mechanism, path: Path, progress: ProgressCallback) -> Mechanism:
+    """Write what leaves of a whole table [n >= 1] to a file of tensors, block by block; returns what was executed.
 
-    Attributes:
-        quantiles: of each quantity.
-        missing: the share of each flagged quantity's values that is missing.
-        shares: of each category's labels.
+    Raises:
+        DataError: as `Encoder.encode`.
     """
-
-    encoder: Encoder
-    quantiles: tuple[Scores, ...]
-    missing: tuple[float, ...]
-    shares: tuple[Floats, ...]
-
-    @classmethod
-    def fit(cls, encoder: Encoder, table: pd.DataFrame) -> Reader:
-        """Look at the training rows [n >= 1] in canonical types."""
-        rng = np.random.default_rng(secrets.randbits(256))
-        quantiles, missing = [], []
-        for scale in encoder.scales:
-            numbers, absent = as_numbers(table[scale.name], scale.column)
-            quantiles.append(Scores.fit(numbers[~absent], *grid(scale.column), rng))
-            missing.append(float(absent.mean()))
-        shares = tuple(np.bincount(c.places(table), minlength=c.size) / len(table) for c in encoder.choices)
-        return cls(encoder, tuple(quantiles), tuple(missing), shares)
-
-    def decode(self, latents: NDArray[np.float32]) -> pd.DataFrame:
-        """The table in canonical types that sampled latents [n, width] stand for; any finite numbers will do.
-
-        Decode a sample as a whole: it is the ranks within it that are read off.
-        """
-        quantities, flags, labels = self.encoder.parts(latents)
-        gaps = dict(zip(_flagged(self.encoder.scales), flags.T, strict=True))
-        values: dict[str, pd.Series] = {}
-        for i, scale in enumerate(self.encoder.scales):
-            absent = np.zeros(len(latents), dtype=np.bool_)
-            if i in gaps:
-                share = self.missing[i]
-                absent = dealt(np.column_stack([-gaps[i], gaps[i]]), np.array([1 - share, share])) == 1
-            numbers = np.full(len(latents), np.nan)
-            numbers[~absent] = self.quantiles[i].decode(_scores(quantities[~absent, i]))
-            values[scale.name] = as_values(numbers, scale.column)
-        for i, choice in enumerate(self.encoder.choices):
-            values[choice.name] = choice.values(dealt(labels[i] @ self.encoder.words[i].T, self.shares[i]))
-        return pd.DataFrame({name: values[name] for name in self.encoder.columns})
+    noise, executed = Noise(), mechanism
+    with writing_rows(path, "latents", len(table), encoder.width) as write:
+        for number, block in enumerate(blocks(table)):
+            progress("noise", number, len(spans(len(table))), None)
+            latents, executed = released(encoder, block, mechanism, noise)
+            write(latents)
+    return executed
 
 
-def dealt(nearness: Floats, shares: Floats) -> Labels:
-    """Labels [n] in the given shares: each goes to the rows nearest to it that are left, the rarest label first."""
-    most = np.diff(np.round(np.cumsum(shares) * len(nearness)).astype(int), prepend=0)
-    *rare, last = np.argsort(most, kind="stable")
-    out = np.full(len(nearness), last, dtype=np.int64)
-    left = np.arange(len(nearness))
-    for label in rare:
-        ahead = nearness[left, label] - np.delete(nearness[left], label, axis=1).max(axis=1)
-        order = np.argsort(-ahead, kind="stable")
-        out[left[order[: most[label]]]] = label
-        left = left[np.sort(order[most[label] :])]
-    return out
-
-
-def _scores(values: Floats) -> Floats:
-    """The normal scores [n] of values' ranks: of noised quantities nothing but their order tells."""
-    return np.asarray(ndtri((rankdata(values, method="ordinal") - 0.5) / len(values))) if len(values) else values
-
-
-def _layout(columns: Columns, skewed: tuple[str, ...]) -> tuple[tuple[Scale, ...], tuple[Choice, ...]]:
-    scales = [
-        Scale(name, column, name in skewed)
-        for name, column in columns.items()
-        if not isinstance(column, Category | Text)
+def _places(columns: Columns) -> dict[str, slice]:
+    widths = [
+        book_width(Choice(name, one).size) if isinstance(one, Category) else 1 + one.missing
+        for name, one in columns.items()
     ]
-    return tuple(scales), tuple(Choice(name, c) for name, c in columns.items() if isinstance(c, Category))
-
-
-def _flagged(scales: tuple[Scale, ...]) -> list[int]:
-    """Places of the quantities that may be missing."""
-    return [place for place, scale in enumerate(scales) if scale.column.missing]
-
-
-def _width(scales: tuple[Scale, ...], words: tuple[Floats, ...]) -> int:
-    return len(scales) + len(_flagged(scales)) + sum(part.shape[1] for part in words)
+    ends = np.cumsum(widths).tolist()
+    return dict(zip(columns, map(slice, [0, *ends], ends), strict=False))
 
 
 def _unit(words: Floats) -> Floats:

@@ -1,10 +1,10 @@
 """What the coordinator can take out of noise that it knows: the latents' covariance, as it was before.
 
-A model of noised rows is a model of noise: at ε = 50 it hardly relates two columns any more. But the noise is
-independent with a known variance, so that the covariance of the rows without it is known better than any row. The
-eigenvalues that stand out of the noise are shrunk as Donoho, Gavish and Johnstone (Annals of Statistics 46, 2018) prove
-best for the Frobenius norm; the others share what variance is left. Then the rows are scaled along the eigenvectors,
-so that they have this covariance. All of it is made of released latents, so that no claim changes.
+A model of noised rows is a model of noise, which hardly relates two columns any more. But the noise is independent
+with a known variance, so that the covariance of the rows without it is known better than any row. The eigenvalues that
+stand out of the noise are shrunk as Donoho, Gavish and Johnstone (Annals of Statistics 46, 2018) prove best for the
+Frobenius norm; the others share what variance is left. Then the rows are scaled along the eigenvectors, so that they
+have this covariance. All of it is made of released latents, so that no claim changes.
 """
 
 from __future__ import annotations
@@ -15,24 +15,36 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protocols.learning.codes import Floats
+from protocols.learning.rows import spans
 
 
-def shrunk(latents: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Rows [n >= 2, width] with the covariance that they have without their noise, about their mean.
+def shrink(latents: NDArray[np.float32], deviations: Floats) -> None:
+    """Give rows [n >= 2, width] the covariance that they have without their noise, in place, about their mean.
 
     Args:
-        latents: with independent noise of variance 1 in every dimension.
+        latents: with independent noise.
+        deviations: of the noise, for each dimension [width].
     """
     rows, width = latents.shape
-    ratio = width / rows
-    mean = latents.mean(axis=0, dtype=np.float64)
-    centred = latents - mean
-    found, axes = np.linalg.eigh(centred.T @ centred / rows)
-    wanted = _signal(np.maximum(found, 0.0), ratio)
-    # so little that chance explains it: where nothing stands out, all axes keep their proportions
+    parts = spans(rows)
+    mean = sum(latents[part].sum(axis=0, dtype=np.float64) for part in parts) / rows
+    moments = np.zeros((width, width))
+    for part in parts:
+        centred = (latents[part] - mean) / deviations
+        moments += centred.T @ centred / rows
+    found, axes = np.linalg.eigh(moments)
+    turn = (axes * _gains(found, rows)) @ axes.T
+    for part in parts:
+        latents[part] = mean + ((latents[part] - mean) / deviations) @ turn * deviations
+
+
+def _gains(found: Floats, rows: int) -> Floats:
+    """What each axis is multiplied by, given its variance [width] with noise of variance 1."""
+    width = len(found)
+    wanted = _signal(found, width / rows)
+    # so little that chance explains it: where nothing stands out, no axis is told from another
     left = max((found.sum() - width - wanted.sum()) / max(1, (wanted == 0).sum()), 2 / math.sqrt(rows * width))
-    gains = np.sqrt(np.maximum(wanted, left) / np.maximum(found, 1e-12))
-    return np.asarray(mean + centred @ (axes * gains) @ axes.T, dtype=np.float32)
+    return np.asarray(np.sqrt(np.maximum(wanted, left) / np.maximum(found, 1e-12)))
 
 
 def _signal(found: Floats, ratio: float) -> Floats:

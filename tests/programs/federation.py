@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -43,6 +46,18 @@ def until(what: str, condition: Callable[[], bool], seconds: float = 120, pause:
 def fingerprint(text: str) -> str:
     """The last fingerprint that a command printed."""
     return str(re.findall(r"\b(?:[A-Z2-7]{4} ){7}[A-Z2-7]{4}\b", text)[-1])
+
+
+@contextmanager
+def temporary(silos: tuple[str, ...] = ("east", "west"), protocol: str = "echo") -> Iterator[Federation]:
+    """A federation yet to be founded, in a folder of its own that goes with it; short, for sockets lie in it."""
+    folder = Path(tempfile.mkdtemp(prefix="silokit-"))
+    one = Federation(folder, silos=silos, protocol=protocol)
+    try:
+        yield one
+    finally:
+        one.close()
+        shutil.rmtree(folder)
 
 
 @dataclass

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import tarfile
-import tempfile
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
@@ -19,7 +18,7 @@ from services.artifact import Spend
 from services.contract import Message
 from services.ledger import Budget
 from silo_agent.wiring import build
-from tests.programs.federation import HUB, Federation, until
+from tests.programs.federation import HUB, Federation, temporary, until
 from tests.spending import DELTA, gaussian
 
 OFTEN = "services.party:RECONCILE_EVERY:number:0.2"
@@ -28,11 +27,9 @@ KILLED = -9
 
 @pytest.fixture(scope="module")
 def founded() -> Iterator[Federation]:
-    folder = Path(tempfile.mkdtemp(prefix="silokit-"))
-    one = Federation(folder, silos=("east",))
-    one.found()
-    yield one
-    shutil.rmtree(folder)
+    with temporary(silos=("east",)) as one:
+        one.found()
+        yield one
 
 
 @pytest.fixture

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-import shutil
 import signal
-import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -30,7 +28,7 @@ from services.state import State
 from services.store.folder import FolderStore
 from tests import tables
 from tests.programs.commands import REPOSITORY, run
-from tests.programs.federation import HUB, Federation, until
+from tests.programs.federation import HUB, Federation, temporary, until
 
 APPS = {"coordinator": coordinator.cli.app, "silo-agent": silo_agent.cli.app}
 
@@ -38,24 +36,17 @@ APPS = {"coordinator": coordinator.cli.app, "silo-agent": silo_agent.cli.app}
 @pytest.fixture(scope="module")
 def standing() -> Iterator[Federation]:
     """A federation that no test changes for good."""
-    folder = Path(tempfile.mkdtemp(prefix="silokit-"))
-    one = Federation(
-        folder, silos=tuple(tables.COLUMNS), protocol="silofuse", tables=tables.write_silos(folder, rows=60)
-    )
-    one.found()
-    yield one
-    one.close()
-    shutil.rmtree(folder)
+    with temporary(silos=tuple(tables.COLUMNS), protocol="silofuse") as one:
+        one.tables = tables.write_silos(one.folder, rows=60)
+        one.found()
+        yield one
 
 
 @pytest.fixture
 def fresh() -> Iterator[Federation]:
-    folder = Path(tempfile.mkdtemp(prefix="silokit-"))
-    one = Federation(folder)
-    one.found()
-    yield one
-    one.close()
-    shutil.rmtree(folder)
+    with temporary() as one:
+        one.found()
+        yield one
 
 
 def refused(done: Any, code: int, *words: str) -> str:

@@ -7,19 +7,16 @@ meet the other thread at whatever it is doing. With FAULTS=all all of them, othe
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import sqlite3
-import tempfile
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import datetime
-from pathlib import Path
 
 import pytest
 
 from services.store.folder import FolderStore
-from tests.programs.federation import HUB, Federation, until
+from tests.programs.federation import HUB, Federation, temporary, until
 
 EITHER = [
     # leaving
@@ -77,14 +74,11 @@ SPEC = {"name": "trial", "protocol": "echo", "silos": {"east": {}, "west": {}}, 
 
 @pytest.fixture(scope="module")
 def federation() -> Iterator[Federation]:
-    folder = Path(tempfile.mkdtemp(prefix="silokit-"))
-    one = Federation(folder)
-    one.found()
-    for name in EVERYBODY:
-        one.start(name)
-    yield one
-    one.close()
-    shutil.rmtree(folder)
+    with temporary() as one:
+        one.found()
+        for name in EVERYBODY:
+            one.start(name)
+        yield one
 
 
 def rows(federation: Federation, name: str, query: str, *values: str) -> list[tuple[str, ...]]:

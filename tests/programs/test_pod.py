@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import sqlite3
-import tempfile
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -20,7 +18,7 @@ from typer.testing import CliRunner
 import coordinator.cli
 import silo_agent.cli
 from services.state import SCHEMA_VERSION
-from tests.programs.federation import HUB, Federation
+from tests.programs.federation import HUB, Federation, temporary
 
 APPS = {"coordinator": coordinator.cli.app, "silo-agent": silo_agent.cli.app}
 every_program = pytest.mark.parametrize("program", APPS)
@@ -28,12 +26,9 @@ every_program = pytest.mark.parametrize("program", APPS)
 
 @pytest.fixture
 def federation() -> Iterator[Federation]:
-    folder = Path(tempfile.mkdtemp(prefix="silokit-"))
-    one = Federation(folder, silos=("east",))
-    one.found()
-    yield one
-    one.close()
-    shutil.rmtree(folder)
+    with temporary(silos=("east",)) as one:
+        one.found()
+        yield one
 
 
 def check(program: str, folder: Path, *words: str, **more: Any) -> Result:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.programs.federation import Federation
+from tests.programs.federation import Federation, temporary
 
 READY_SECONDS = 5.0
 RESIDENT_MIB = 400
@@ -18,12 +16,9 @@ RESIDENT_MIB = 400
 
 @pytest.fixture
 def federation() -> Iterator[Federation]:
-    folder = Path(tempfile.mkdtemp(prefix="silokit-"))
-    one = Federation(folder, silos=("east",))
-    one.found()
-    yield one
-    one.close()
-    shutil.rmtree(folder)
+    with temporary(silos=("east",)) as one:
+        one.found()
+        yield one
 
 
 def test_an_agent_is_ready_within_seconds_and_small_before_there_is_work(

@@ -2,32 +2,27 @@
 
 from __future__ import annotations
 
-import shutil
 import signal
 import sqlite3
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from safetensors.numpy import load_file
 
 from tests import tables
-from tests.programs.federation import HUB, Federation, until
+from tests.programs.federation import HUB, Federation, temporary, until
 
 SILOS = tuple(tables.COLUMNS)
 
 
 @pytest.fixture
 def federation() -> Iterator[Federation]:
-    folder = Path(tempfile.mkdtemp(prefix="silokit-"))
-    one = Federation(folder, silos=SILOS, protocol="silofuse", tables=tables.write_silos(folder, rows=300))
-    one.found()
-    for name in (HUB, *SILOS):
-        one.start(name)
-    yield one
-    one.close()
-    shutil.rmtree(folder)
+    with temporary(silos=SILOS, protocol="silofuse") as one:
+        one.tables = tables.write_silos(one.folder, rows=300)
+        one.found()
+        for name in (HUB, *SILOS):
+            one.start(name)
+        yield one
 
 
 def progress(federation: Federation, phase: str) -> list[int]:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import yaml
 
-from tests.programs.federation import HUB, Federation, fingerprint, until
+from tests.programs.federation import HUB, Federation, fingerprint, temporary, until
 
 OFTEN = "services.party:RECONCILE_EVERY:number:0.2"
 
@@ -19,19 +17,16 @@ OFTEN = "services.party:RECONCILE_EVERY:number:0.2"
 @pytest.fixture
 def mounted() -> Iterator[Federation]:
     """A coordinator and a silo of which there is a configuration and a policy, and nothing else."""
-    folder = Path(tempfile.mkdtemp(prefix="silokit-"))
-    one = Federation(folder, silos=("east",))
-    for name in (HUB, "east"):
-        (folder / name).mkdir()
-        config = {
-            "federation": "f", "name": "coordinator" if name == HUB else name,
-            "store": {"folder": "../mount/store"}, "bus": {"sqlite": "../mount/bus.sqlite"},
-        }  # fmt: skip
-        one.config(name).write_text(yaml.safe_dump(config))
-    one.allow("east")
-    yield one
-    one.close()
-    shutil.rmtree(folder)
+    with temporary(silos=("east",)) as one:
+        for name in (HUB, "east"):
+            (one.folder / name).mkdir()
+            config = {
+                "federation": "f", "name": "coordinator" if name == HUB else name,
+                "store": {"folder": "../mount/store"}, "bus": {"sqlite": "../mount/bus.sqlite"},
+            }  # fmt: skip
+            one.config(name).write_text(yaml.safe_dump(config))
+        one.allow("east")
+        yield one
 
 
 def waits_for(federation: Federation, name: str, reason: str) -> None:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pytest
 from safetensors.numpy import save
 
-from protocols.learning.tensors import TensorSpec, read_tensors, write_tensors
+from protocols.learning.tensors import TensorSpec, read_tensors, write_tensors, writing_rows
 from services.errors import InvalidArtifact, RunFailed
 
 EXPECTED = {"latents": TensorSpec("float32", (None, 3), most=100), "held": TensorSpec("uint8", (None,), most=100)}
@@ -57,6 +57,40 @@ def test_an_array_is_written_as_it_reads_and_not_as_its_memory_lies(
     write_tensors(tmp_path / "t", {"latents": view})
     read = read_tensors(tmp_path / "t", {"latents": TensorSpec("float32", (4, 3))})
     np.testing.assert_array_equal(read["latents"], view)
+
+
+def test_a_matrix_written_row_by_row_is_the_file_that_it_is_when_written_at_once(tmp_path: Path) -> None:
+    with writing_rows(tmp_path / "rows", "latents", 4, 3) as write:
+        write(LATENTS[:1])
+        write(np.asfortranarray(LATENTS[1:]))
+    write_tensors(tmp_path / "whole", {"latents": LATENTS})
+    assert (tmp_path / "rows").read_bytes() == (tmp_path / "whole").read_bytes()
+    assert (tmp_path / "rows").stat().st_mode & 0o777 == 0o600
+
+
+def test_rows_that_are_not_finite_leave_no_file(tmp_path: Path) -> None:
+    def spoil() -> None:
+        with writing_rows(tmp_path / "t", "latents", 4, 3) as write:
+            write(LATENTS[:2])
+            write(np.full((2, 3), np.nan, np.float32))
+
+    with pytest.raises(RunFailed, match="not finite"):
+        spoil()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_reading_takes_no_memory_that_the_file_does_not_lend_and_writing_to_it_changes_no_file(tmp_path: Path) -> None:
+    large = {"latents": TensorSpec("float32", (1 << 16, 256))}
+    with writing_rows(tmp_path / "t", "latents", 1 << 16, 256) as write:
+        for _ in range(1 << 6):
+            write(np.ones((1 << 10, 256), np.float32))
+    tracemalloc.start()
+    read = read_tensors(tmp_path / "t", large)["latents"]
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 4 << 20  # of 64 MiB
+    read[0, 0] = 7
+    assert read_tensors(tmp_path / "t", large)["latents"][0, 0] == 1
 
 
 def test_a_scalar_keeps_its_shape(tmp_path: Path) -> None:

@@ -16,9 +16,11 @@ from pydantic import TypeAdapter, ValidationError
 
 from protocols.learning.schema import Columns
 from protocols.learning.table import conform
+from protocols.learning.tensors import TensorSpec, read_tensors
 from protocols.silofuse.claim import NoiseParameters, deviation, mechanism_of, norm_of
-from protocols.silofuse.noised import Encoder, Reader, dealt, released
-from protocols.silofuse.shrinkage import shrunk
+from protocols.silofuse.noised import Encoder, released, upload
+from protocols.silofuse.readings import Readings, dealt
+from protocols.silofuse.shrinkage import shrink
 from services.errors import ConfigError
 from services.mechanism import Gaussian, Mechanism
 from tests import tables
@@ -77,7 +79,7 @@ def test_the_encoder_is_drawn_from_the_schema_alone_and_never_twice() -> None:
     np.random.seed(0)  # noqa: NPY002
     two = Encoder.draw(COLUMNS)
     assert np.abs(one.rotation - two.rotation).max() > 0.1
-    assert np.abs(one.words[1] - two.words[1]).max() > 0.1
+    assert np.abs(one.words["smoker"] - two.words["smoker"]).max() > 0.1
 
 
 def test_the_noise_is_as_large_as_the_mechanism_says_and_nobody_repeats_it() -> None:
@@ -92,6 +94,19 @@ def test_the_noise_is_as_large_as_the_mechanism_says_and_nobody_repeats_it() -> 
     assert (one - two).std() == pytest.approx(math.sqrt(2) * expected, rel=0.03)
     assert np.abs(np.corrcoef(added.T) - np.eye(encoder.width)).max() < 0.12
     assert executed == MECHANISM
+
+
+def test_a_whole_table_is_written_in_blocks_under_the_same_noise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("protocols.learning.rows.BLOCK_ROWS", 100)
+    encoder, table = Encoder.draw(COLUMNS), people(250)
+    assert upload(encoder, table, MECHANISM, tmp_path / "latents", lambda *_: None) == MECHANISM
+    expected = TensorSpec("float32", (250, encoder.width))
+    written = read_tensors(tmp_path / "latents", {"latents": expected})["latents"]
+    added = written - encoder.encode(table)
+    assert added.std() == pytest.approx(deviation(MECHANISM, COLUMNS), rel=0.05)
+    assert not np.array_equal(added[:100], added[100:200])
 
 
 def test_epsilon_is_that_of_a_gaussian_over_the_greatest_distance() -> None:
@@ -122,7 +137,7 @@ def test_what_is_no_claim_is_refused(wrong: dict[str, Any]) -> None:
 def test_without_noise_it_decodes_what_it_encoded() -> None:
     table, encoder = people(2000), Encoder.draw(COLUMNS, ("cost",))
     latents, _ = released(encoder, table, MECHANISM, Quiet())
-    back = Reader.fit(encoder, table).decode(latents)
+    back = Readings.of(encoder, table).decode(encoder.codes(latents))
     pd.testing.assert_frame_equal(back, conform(back, COLUMNS))
     for name in ("sex", "smoker", "died"):
         assert back[name].equals(table[name])
@@ -134,22 +149,23 @@ def test_without_noise_it_decodes_what_it_encoded() -> None:
 def test_any_finite_latents_decode_to_the_schema_and_keep_every_column_s_distribution() -> None:
     table, encoder = people(1000), Encoder.draw(COLUMNS)
     latents = np.random.default_rng(0).normal(0, 1e6, (500, encoder.width)).astype(np.float32)
-    back = Reader.fit(encoder, table).decode(latents)
+    back = Readings.of(encoder, table).decode(encoder.codes(latents))
     pd.testing.assert_frame_equal(back, conform(back, COLUMNS))
     shares = back["smoker"].value_counts(normalize=True, dropna=False) - table["smoker"].value_counts(
         normalize=True, dropna=False
     )
     assert shares.abs().max() < 0.005
     assert back["age"].mean() == pytest.approx(table["age"].mean(), abs=1)
-    one = Reader.fit(encoder, table).decode(latents[:1])
+    one = Readings.of(encoder, table).decode(encoder.codes(latents[:1]))
     pd.testing.assert_frame_equal(one, conform(one, COLUMNS))
 
 
 def test_labels_are_dealt_to_the_nearest_rows_in_their_shares() -> None:
-    nearness = np.array([[3.0, 0, 0], [2, 0, 0], [1, 0, 0], [0, 2, 0], [0, 1, 0], [0, 0, 1]])
-    assert dealt(nearness, np.array([3, 2, 1]) / 6).tolist() == [0, 0, 0, 1, 1, 2]
-    assert dealt(nearness, np.array([0.5, 0.5, 0.0])).tolist() == [0, 0, 0, 1, 1, 1]
-    assert dealt(nearness[:, :1], np.array([1.0])).tolist() == [0] * 6
+    words = np.eye(3)
+    codes = np.array([[3.0, 0, 0], [2, 0, 0], [1, 0, 0], [0, 2, 0], [0, 1, 0], [0, 0, 1]])
+    assert dealt(codes, words, np.array([3, 2, 1]) / 6).tolist() == [0, 0, 0, 1, 1, 2]
+    assert dealt(codes, words, np.array([0.5, 0.5, 0.0])).tolist() == [0, 0, 0, 1, 1, 1]
+    assert dealt(codes, words[:1], np.array([1.0])).tolist() == [0] * 6
 
 
 def test_a_restart_reads_the_same_secrets(tmp_path: Path) -> None:
@@ -168,7 +184,9 @@ def test_rows_under_known_noise_get_their_covariance_back() -> None:
     axes = rng.normal(size=(2, 12))
     clean = rng.normal(size=(8000, 2)) @ axes + 0.3 * rng.normal(size=(8000, 12)) + 5
     noised = (clean + rng.normal(size=clean.shape)).astype(np.float32)
-    found = shrunk(noised)
+    found = noised * 3
+    shrink(found, np.full(12, 3.0))
+    found /= 3
     wanted = np.corrcoef(clean.T)
     assert np.abs(np.corrcoef(found.T) - wanted).mean() < 0.3 * np.abs(np.corrcoef(noised.T) - wanted).mean()
     np.testing.assert_allclose(found.mean(axis=0), noised.mean(axis=0), atol=1e-3)
@@ -176,6 +194,6 @@ def test_rows_under_known_noise_get_their_covariance_back() -> None:
 
 @pytest.mark.parametrize("rows", [2, 40])
 def test_where_there_is_only_noise_or_hardly_a_row_it_stays_finite(rows: int) -> None:
-    found = shrunk(np.random.default_rng(0).normal(size=(rows, 30)).astype(np.float32))
-    assert found.shape == (rows, 30)
+    found = np.random.default_rng(0).normal(size=(rows, 30)).astype(np.float32)
+    shrink(found, np.ones(30))
     assert np.isfinite(found).all()
