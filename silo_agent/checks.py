@@ -22,7 +22,7 @@ def check_data(config: SiloConfig, spec: Mapping[str, Any]) -> str:
     Raises:
         DataError, ConfigError: what contradicts it, with counts and columns.
     """
-    from protocols.learning.table import read_table  # noqa: PLC0415 - pandas only when there is a table to read
+    from protocols.learning.table import scan_table  # noqa: PLC0415 - pandas only when there is a table to read
     from protocols.spec import parse_spec  # noqa: PLC0415
 
     parsed = parse_spec(spec)
@@ -33,8 +33,8 @@ def check_data(config: SiloConfig, spec: Mapping[str, Any]) -> str:
         return "the run needs no table"
     if config.data is None:
         raise ConfigError("the configuration names no table", fix="set `data` to a CSV or Parquet file")
-    ids, table = read_table(config.data, columns, parsed.identifier)
-    return f"{len(ids)} rows, {len(table.columns)} columns fit the schema"
+    ids = scan_table(config.data, columns, parsed.identifier)
+    return f"{len(ids)} rows, {len(columns)} columns fit the schema"
 
 
 def run_checks(
@@ -69,7 +69,8 @@ def _data(config: SiloConfig, spec: Path | None) -> str:
         return check_data(config, parsed.model_dump(mode="json"))
     if config.data is None:
         raise ConfigError("the configuration names no table", fix="set `data` to a CSV or Parquet file")
-    from protocols.learning.table import read_columns  # noqa: PLC0415 - pandas only when there is a table to read
+    from protocols.learning.table import read_blocks  # noqa: PLC0415 - pandas only when there is a table to read
 
-    table = read_columns(config.data)
-    return f"{len(table)} rows, {len(table.columns)} columns (give --spec to check them against a run's schema)"
+    shapes = [block.shape for block in read_blocks(config.data)]
+    rows, columns = sum(rows for rows, _ in shapes), shapes[0][1]
+    return f"{rows} rows, {columns} columns (give --spec to check them against a run's schema)"

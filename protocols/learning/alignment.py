@@ -13,22 +13,24 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import itertools
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from protocols.learning.rows import Places, spans
 from services.errors import InvalidArtifact
 
 SECRET_BYTES = 32
 PSEUDONYM_BYTES = 32
 MAX_RECORDS = 50_000_000
 
+_KIND = f"V{PSEUDONYM_BYTES}"
+
 Pseudonyms = npt.NDArray[np.void]
-Places = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ def make_secret() -> bytes:
     return secrets.token_bytes(SECRET_BYTES)
 
 
-def pseudonyms(secret: bytes, run: str, identifiers: Sequence[str]) -> tuple[Pseudonyms, Places]:
+def pseudonyms(secret: bytes, run: str, identifiers: Iterable[str]) -> tuple[Pseudonyms, Places]:
     """Keyed pseudonyms of canonical identifiers, sorted.
 
     Returns:
@@ -62,26 +64,28 @@ def pseudonyms(secret: bytes, run: str, identifiers: Sequence[str]) -> tuple[Pse
         one = keyed.copy()
         one.update(_prefixed(identifier))
         digests += one.digest()
-    found = np.frombuffer(bytes(digests), dtype=f"V{PSEUDONYM_BYTES}")
-    order = np.array(sorted(range(len(found)), key=lambda i: found[i].tobytes()), dtype=np.int64)
+    found = np.frombuffer(digests, dtype=_KIND)
+    order = np.argsort(found)  # numpy compares such values byte by byte
     return found[order], order
 
 
-def read_pseudonyms(data: bytes) -> list[bytes]:
-    """A silo's sorted pseudonyms as they came over the wire.
+def read_pseudonyms(path: Path) -> Pseudonyms:
+    """A silo's sorted pseudonyms as they came over the wire, as a map of the file.
 
     Raises:
         InvalidArtifact: the list is empty, of a broken length, unsorted, or names one twice.
     """
-    if not data or len(data) % PSEUDONYM_BYTES or len(data) > MAX_RECORDS * PSEUDONYM_BYTES:
+    size = path.stat().st_size
+    if not size or size % PSEUDONYM_BYTES or size > MAX_RECORDS * PSEUDONYM_BYTES:
         raise InvalidArtifact("a list of pseudonyms has an impossible length")
-    found = [data[i : i + PSEUDONYM_BYTES] for i in range(0, len(data), PSEUDONYM_BYTES)]
-    if any(a >= b for a, b in itertools.pairwise(found)):
+    found = np.asarray(np.memmap(path, dtype=_KIND, mode="r"))
+    texts = found.view(f"S{PSEUDONYM_BYTES}")  # ends in zeros count as absent, which changes no order of equal lengths
+    if not all((texts[span] < texts[span.start + 1 : span.stop + 1]).all() for span in spans(len(texts) - 1)):
         raise InvalidArtifact("a list of pseudonyms is not strictly sorted")
     return found
 
 
-def intersect(sets: Mapping[str, Sequence[bytes]], holdout: float) -> dict[str, Order]:
+def intersect(sets: Mapping[str, Pseudonyms], holdout: float) -> dict[str, Order]:
     """The common order for every silo.
 
     Args:
@@ -89,14 +93,21 @@ def intersect(sets: Mapping[str, Sequence[bytes]], holdout: float) -> dict[str, 
         holdout: the share of the common records to hold out. Pseudonyms are pseudorandom, so the last share of
             the sorted common set is a uniform choice that a restart repeats.
     """
-    common = sorted(set.intersection(*(set(found) for found in sets.values())))
+    first, *others = sets.values()
+    common = first
+    for other in others:
+        common = common[_among(common, other)]
     held_out = np.zeros(len(common), dtype=np.bool_)
     held_out[len(common) - round(holdout * len(common)) :] = True
-    orders = {}
-    for silo, found in sets.items():
-        place = {pseudonym: i for i, pseudonym in enumerate(found)}
-        orders[silo] = Order(np.array([place[p] for p in common], dtype=np.int64), held_out)
-    return orders
+    return {silo: Order(np.searchsorted(found, common).astype(np.int64), held_out) for silo, found in sets.items()}
+
+
+def _among(some: Pseudonyms, others: Pseudonyms) -> npt.NDArray[np.bool_]:
+    """Which [n] of some sorted pseudonyms are among others, sorted too."""
+    places = np.searchsorted(others, some)
+    there = places < len(others)
+    there[there] = others[places[there]] == some[there]
+    return there
 
 
 def check_order(order: Order, records: int) -> None:

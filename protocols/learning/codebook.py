@@ -58,33 +58,40 @@ class Codebook(nn.Module):
         sizes = torch.tensor([len(book.words) for book in books], device=mean.device)
         return cls(words, torch.repeat_interleave(torch.arange(len(books), device=mean.device), sizes), named)
 
-    def expected(self, logits: Tensor, noisy: Tensor, sigma: Tensor) -> Tensor:
-        """The mean codewords [n, width] of labels as likely as a network and the noisy latents say; 0 elsewhere.
+    def expected(self, logits: Tensor) -> Tensor:
+        """The mean codewords [n, width] of labels as likely as logits [n, labels] say; 0 elsewhere."""
+        return self._log_shares(logits).exp() @ self.words
 
-        Args:
-            logits: the network's word [n, labels].
-            noisy: latents [n, width] with noise of strength sigma [n, 1].
-            sigma: that strength.
-        """
-        return (self._log_shares(logits, noisy, sigma).exp()) @ self.words
+    def drawn(self, logits: Tensor, generator: torch.Generator) -> Tensor:
+        """The codewords [n, width] of labels drawn as logits [n, labels] say; 0 elsewhere."""
+        # the greatest of logits with Gumbel noise is a draw from their softmax
+        uniform = torch.rand(logits.shape, generator=generator).clamp(1e-9, 1 - 1e-7)
+        return self._chosen(logits - (-uniform.log()).log()) @ self.words
 
-    def loss(self, logits: Tensor, clean: Tensor, noisy: Tensor, sigma: Tensor) -> Tensor:
-        """The cross-entropy [n] of the true labels, summed over the blocks; arguments as those of `expected`."""
-        near = self._nearness(clean)
-        true = near >= self._most(near)[:, self.blocks]
-        return -(self._log_shares(logits, noisy, sigma) * true).sum(dim=1)
+    def evidence(self, noisy: Tensor, sigma: Tensor) -> Tensor:
+        """What latents [n, width] with noise of strength sigma [n, 1] themselves say of the labels, as logits."""
+        return self._nearness(noisy) / sigma**2
 
-    def _log_shares(self, logits: Tensor, noisy: Tensor, sigma: Tensor) -> Tensor:
-        scores = logits + self._nearness(noisy) / sigma**2
-        scores = scores - self._most(scores)[:, self.blocks]
+    def loss(self, logits: Tensor, clean: Tensor) -> Tensor:
+        """The cross-entropy [n] of the labels of clean latents [n, width], summed over the blocks."""
+        return -(self._log_shares(logits) * self._chosen(self._nearness(clean))).sum(dim=1)
+
+    def _log_shares(self, logits: Tensor) -> Tensor:
+        scores = logits - self._most(logits)
         sums = scores.new_zeros(len(scores), self.count).index_add(1, self.blocks, scores.exp())
         return scores - sums.log()[:, self.blocks]
 
     def _nearness(self, x: Tensor) -> Tensor:
         """Minus half the squared distance [n, labels] to each codeword, up to what a block's labels have in common."""
-        return x @ self.words.T - self.words.square().sum(dim=1) / 2
+        with torch.autocast(x.device.type, enabled=False):
+            return x @ self.words.T - self.words.square().sum(dim=1) / 2
+
+    def _chosen(self, scores: Tensor) -> Tensor:
+        """1 for the label of the greatest score in each block, 0 for the others."""
+        return (scores >= self._most(scores)).to(scores.dtype)
 
     def _most(self, scores: Tensor) -> Tensor:
-        """The greatest score [n, blocks] of each block's labels."""
-        out = scores.new_full((len(scores), self.count), -torch.inf)
-        return out.scatter_reduce(1, self.blocks.expand(len(scores), -1), scores.detach(), "amax")
+        """The greatest score of each label's block [n, labels]."""
+        most = scores.new_full((len(scores), self.count), -torch.inf)
+        most = most.scatter_reduce(1, self.blocks.expand(len(scores), -1), scores.detach(), "amax")
+        return most[:, self.blocks]

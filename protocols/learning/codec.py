@@ -138,16 +138,24 @@ class Codec:
         ends = np.cumsum([part.width for part in self.parts.values()]).tolist()
         return dict(zip(self.parts, map(slice, [0, *ends], ends), strict=False))
 
+    def words(self) -> dict[str, Floats]:
+        """The codewords [labels, width] of the blocks that `protocols.learning.layout` names."""
+        return {name: book.codewords for name, book in self._books().items()}
+
     def tensors(self) -> dict[str, Floats]:
         """All that was fitted, by the column's place in the schema."""
         out: dict[str, Floats] = {}
-        for index, part in enumerate(self.parts.values()):
-            book = part.book if isinstance(part, CategoryCodec) else part.flag
+        books = self._books()
+        for index, (name, part) in enumerate(self.parts.items()):
             if isinstance(part, QuantityCodec):
                 out[f"{index}.quantiles"] = part.scores.quantiles
-            if book is not None:
-                out[f"{index}.codewords"], out[f"{index}.shares"] = book.codewords, book.shares
+            if name in books:
+                out[f"{index}.codewords"], out[f"{index}.shares"] = books[name].codewords, books[name].shares
         return out
+
+    def _books(self) -> dict[str, Book]:
+        found = {name: p.book if isinstance(p, CategoryCodec) else p.flag for name, p in self.parts.items()}
+        return {name: book for name, book in found.items() if book is not None}
 
     @classmethod
     def restore(cls, columns: Columns, tensors: Mapping[str, Floats]) -> Codec:

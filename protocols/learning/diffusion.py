@@ -8,6 +8,7 @@ here depends on or touches torch's global random state.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -38,9 +39,9 @@ class _Block(nn.Module):
 
     def __init__(self, width: int, generator: torch.Generator) -> None:
         super().__init__()
-        self.modulate = _linear(2 * _FEATURES, 2 * width)
-        self.widen = _linear(width, 2 * width, generator)
-        self.narrow = _linear(2 * width, width)
+        self.modulate = linear(2 * _FEATURES, 2 * width)
+        self.widen = linear(width, 2 * width, generator)
+        self.narrow = linear(2 * width, width)
 
     def forward(self, x: Tensor, level: Tensor) -> Tensor:
         scale, shift = self.modulate(level).chunk(2, dim=-1)
@@ -60,9 +61,9 @@ class Denoiser(nn.Module):
         hidden = parameters.width
         self.width = width
         self.codebook = codebook
-        self.enter = _linear(width, hidden, generator)
+        self.enter = linear(width, hidden, generator)
         self.blocks = nn.ModuleList(_Block(hidden, generator) for _ in range(parameters.blocks))
-        self.leave = _linear(hidden, width + (codebook.labels if codebook else 0))
+        self.leave = linear(hidden, width + (codebook.labels if codebook else 0))
         frequencies = 2 * math.pi * torch.linspace(1 / 16, 2, _FEATURES)
         self.register_buffer("frequencies", frequencies, persistent=False)
 
@@ -87,7 +88,9 @@ class Denoiser(nn.Module):
         skip = 1 / (1 + sigma**2)
         clean: Tensor = skip * x + sigma * skip.sqrt() * guess
         if self.codebook is not None:
-            clean = torch.where(self.codebook.named, self.codebook.expected(logits, x, sigma), clean)
+            clean = torch.where(
+                self.codebook.named, self.codebook.expected(logits + self.codebook.evidence(x, sigma)), clean
+            )
         return clean
 
     def loss(self, clean: Tensor, sigma: Tensor, noise: Tensor) -> Tensor:
@@ -102,7 +105,8 @@ class Denoiser(nn.Module):
         if self.codebook is None:
             return squares.mean()
         free = ~self.codebook.named
-        total: Tensor = squares[:, free].sum(dim=1) + self.codebook.loss(logits, clean, noisy, sigma)
+        logits = logits + self.codebook.evidence(noisy, sigma)
+        total: Tensor = squares[:, free].sum(dim=1) + self.codebook.loss(logits, clean)
         return total.mean() / (int(free.sum()) + self.codebook.count)
 
 
@@ -115,9 +119,13 @@ class Diffusion:
     spread: Tensor
     parameters: DiffusionParameters
 
-    @torch.inference_mode()
     def sample(self, rows: int, progress: ProgressCallback) -> NDArray[np.float32]:
-        """Draw latents [rows, width] by Heun's method (EDM, algorithm 1).
+        """Draw latents [rows, width] at once, as `chunks` does."""
+        return np.concatenate(list(self.chunks(rows, progress)))
+
+    @torch.inference_mode()
+    def chunks(self, rows: int, progress: ProgressCallback) -> Iterator[NDArray[np.float32]]:
+        """Draw latents [rows, width] by Heun's method (EDM, algorithm 1), a chunk of rows after the other.
 
         The same model draws the same rows again: a coordinator that was killed half-way repeats itself.
         """
@@ -125,7 +133,6 @@ class Diffusion:
         high, low = SIGMA_MAX ** (1 / RHO), SIGMA_MIN ** (1 / RHO)
         sigmas = [*((high + ramp * (low - high)) ** RHO).tolist(), 0.0]
         chunks = [range(first, min(first + SAMPLE_ROWS, rows)) for first in range(0, rows, SAMPLE_ROWS)]
-        out = np.empty((rows, len(self.mean)), dtype=np.float32)
         for index, chunk in enumerate(chunks):
             generator = seeded(self.mean.device, self.parameters.seed, _SAMPLING + index)
             shape = (len(chunk), len(self.mean))
@@ -135,9 +142,8 @@ class Diffusion:
                 slope = self._slope(x, sigma)
                 guess = x + (after - sigma) * slope
                 x = x + (after - sigma) * (slope + self._slope(guess, after)) / 2 if after else guess
-            out[chunk.start : chunk.stop] = (x * self.spread + self.mean).cpu().numpy()
+            yield (x * self.spread + self.mean).cpu().numpy()
         progress("sampling", len(chunks) * HEUN_STEPS, len(chunks) * HEUN_STEPS, None)
-        return out
 
     def _slope(self, x: Tensor, sigma: float) -> Tensor:
         return (x - self.denoiser.denoise(x, torch.full((1, 1), sigma, device=x.device))) / sigma
@@ -163,10 +169,11 @@ class Diffusion:
         return cls(denoiser.eval(), tensors["mean"], tensors["spread"], parameters)
 
 
-def _linear(inputs: int, outputs: int, generator: torch.Generator | None = None) -> nn.Linear:
+def linear(inputs: int, outputs: int, generator: torch.Generator | None = None) -> nn.Linear:
     """A layer with torch's usual random weights; a zero one where there is no generator.
 
-    What leaves a block is zero at first: each block begins as the identity, the whole network as the zero function.
+    What leaves a block of a denoiser is zero at first: each block begins as the identity, the whole network as the
+    zero function.
     """
     layer = nn.Linear(inputs, outputs, device="meta").to_empty(device="cpu")  # torch's own start draws globally
     nn.init.zeros_(layer.bias)

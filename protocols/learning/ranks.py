@@ -1,8 +1,8 @@
 """One training shared by several processes of this machine, a GPU for each: torchrun starts them, this end watches.
 
-What passes between the two ends lies in a private folder: the latents and parameters go in, checkpoints and the model
-come out. The first process says on its standard output how far the training is. When the watching end is gone,
-that fails, and torchrun ends them all; the next start goes on from the checkpoint.
+What passes between the two ends lies in files: the latents, which every process maps, and in a private folder the
+parameters, checkpoints and the model. The first process says on its standard output how far the training is. When the
+watching end is gone, that fails, and torchrun ends them all; the next start goes on from the checkpoint.
 """
 
 from __future__ import annotations
@@ -18,27 +18,25 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from safetensors.numpy import load_file, save
 from torch import distributed
 
 from protocols.learning.diffusion import chosen
 from protocols.learning.parameters import DiffusionParameters
+from protocols.learning.tensors import map_rows
 from protocols.learning.training import Share, train
 from services.contract import ProgressCallback
 from services.errors import ConfigError, RunFailed
 from services.files import write_atomic
 
 CHECKPOINT, MODEL = "checkpoint", "diffusion"
-_LATENTS, _PARAMETERS, _LOG = "ranks-latents", "ranks-parameters", "ranks-log"
+_PARAMETERS, _LOG = "ranks-parameters", "ranks-log"
 _LOOK = 1.0  # seconds between two looks while nothing is said
 _PATIENCE = 20.0  # seconds for the processes to end
 
 
 def train_in_ranks(
-    latents: NDArray[np.float32],
+    latents: Path,
     parameters: DiffusionParameters,
     progress: ProgressCallback,
     folder: Path,
@@ -46,10 +44,10 @@ def train_in_ranks(
     processes: int,
     device: str = "auto",
 ) -> None:
-    """Train a denoiser on latents [n, width], as `protocols.learning.training.train` does, and leave it in `folder`.
+    """Train a denoiser as `protocols.learning.training.train` does, and leave it in `folder`.
 
     Args:
-        latents: finite.
+        latents: the file with the matrix `latents` [n, width], which every process maps.
         parameters: how large and how long.
         progress: called every few steps, and while nothing happens; what it raises ends the training.
         folder: private; holds the checkpoint to resume from, and the model at the end.
@@ -66,19 +64,18 @@ def train_in_ranks(
             fix="lower `processes`, or give this machine or pod more GPUs",
         )
     processes = min(processes, parameters.batch)
-    write_atomic(folder / _LATENTS, save({"latents": latents}))
     write_atomic(folder / _PARAMETERS, parameters.model_dump_json().encode())
     command = [
         sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}",
-        "-m", __name__, str(folder), device,
+        "-m", __name__, str(folder), str(latents), device,
     ]  # fmt: skip
     threads = str(max(1, len(os.sched_getaffinity(0)) // processes))  # torchrun would allow each process only one
     with (folder / _LOG).open("wb") as log, _started(command, {"OMP_NUM_THREADS": threads}, log) as running:
-        failure = _watch(running, progress, parameters.steps_for(len(latents)))
+        failure = _watch(running, progress, parameters.steps_for(len(map_rows(latents))))
         status = running.wait()
     if failure or status:
         raise RunFailed(failure or f"training in {processes} processes ended with {_last(folder / _LOG, status)}")
-    for name in (_LATENTS, _PARAMETERS, _LOG):
+    for name in (_PARAMETERS, _LOG):
         (folder / name).unlink()
 
 
@@ -121,7 +118,7 @@ def _last(log: Path, status: int) -> str:
     return f"status {status}" + (f": {lines[-1][:300]}" if lines else "")
 
 
-def _rank(folder: Path, device: str) -> None:
+def _rank(folder: Path, latents: Path, device: str) -> None:
     """What each process does."""
     place = chosen(device)
     share = Share(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]))
@@ -130,9 +127,8 @@ def _rank(folder: Path, device: str) -> None:
         torch.cuda.set_device(place)
     distributed.init_process_group("nccl" if place.type == "cuda" else "gloo")
     try:
-        latents = load_file(folder / _LATENTS)["latents"]
         parameters = DiffusionParameters.model_validate_json((folder / _PARAMETERS).read_bytes())
-        model = train(latents, parameters, _tell, folder / CHECKPOINT, str(place), share=share)
+        model = train(map_rows(latents), parameters, _tell, folder / CHECKPOINT, str(place), share=share)
         if share.rank == 0:
             model.save(folder / MODEL)
     except RunFailed as error:
@@ -152,4 +148,4 @@ def _say(facts: Mapping[str, object]) -> None:
 
 
 if __name__ == "__main__":
-    _rank(Path(sys.argv[1]), sys.argv[2])
+    _rank(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3])

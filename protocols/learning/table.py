@@ -7,62 +7,108 @@ from __future__ import annotations
 
 import datetime as dt
 import unicodedata
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+from pyarrow import parquet
 
+from protocols.learning.rows import BLOCK_ROWS
 from protocols.learning.schema import Category, Column, Date, Identifier, Integer, Number, Text
 from services.errors import DataError
 
 MISSING_TOKENS = frozenset({"", "NA", "N/A", "NaN", "nan", "null", "NULL", "None", "<NA>"})
 
 
-def canonical(values: pd.Series, identifier: Identifier) -> pd.Series:
-    """Bring identifiers into the canonical form: NFKC, trimmed, case-folded text, or a bare integer.
+class _Contradictions:
+    """What contradicts the schema, counted over all blocks of a table."""
 
-    Raises:
-        DataError: identifiers that are missing or repeated, or are not integers where those were declared.
-    """
-    text = values.map(_as_text).map(lambda v: unicodedata.normalize("NFKC", v).strip().casefold())
-    missing = int((text == "").sum())
-    if missing:
-        raise DataError(
-            f"{missing} of {len(text)} rows have no identifier in column {identifier.column!r}.",
-            fix="complete or remove these rows; the unit of the run is one row per person",
-        )
-    if identifier.form == "integer":
-        bare = text.str.fullmatch(r"[+-]?\d{1,18}")
-        if not bare.all():
+    def __init__(self) -> None:
+        self.rows = 0
+        self._counts: Counter[tuple[str, str]] = Counter()
+
+    def count(self, name: str, bad: pd.Series, what: str) -> None:
+        """Count the values of a column of which something is to be said; in all blocks in the same order."""
+        self._counts[name, what] += int(bad.fillna(value=False).sum())
+
+    def check(self, fix: str = "") -> None:
+        """Refuse a table that has any.
+
+        Raises:
+            DataError: a line for each.
+        """
+        lines = [
+            f"  - column {name!r}: {count} of {self.rows} values {what}"
+            for (name, what), count in self._counts.items()
+            if count
+        ]
+        if lines:
+            raise DataError("the table contradicts the schema:\n" + "\n".join(lines), fix=fix)
+
+
+class _Identifiers:
+    """The canonical identifiers of all blocks: NFKC, trimmed, case-folded text, or bare integers."""
+
+    def __init__(self, identifier: Identifier) -> None:
+        self._identifier = identifier
+        self._found: list[pd.Series] = []
+        self._missing = self._odd = 0
+
+    def take(self, values: pd.Series) -> None:
+        """Take those of the next block."""
+        text = values.map(_as_text).map(lambda v: unicodedata.normalize("NFKC", v).strip().casefold())
+        self._missing += int((text == "").sum())
+        if self._identifier.form == "integer":
+            bare = text.str.fullmatch(r"[+-]?\d{1,18}").astype(np.bool_)
+            self._odd += int((~bare).sum())
+            text = text.where(~bare, text[bare].map(lambda v: str(int(v))))
+        self._found.append(text)
+
+    def all(self) -> pd.Series:
+        """All of them.
+
+        Raises:
+            DataError: some are missing or repeated, or are not integers where those were declared.
+        """
+        text, column = pd.concat(self._found, ignore_index=True), self._identifier.column
+        if self._missing:
             raise DataError(
-                f"{int((~bare).sum())} of {len(text)} identifiers in column {identifier.column!r} are not integers.",
+                f"{self._missing} of {len(text)} rows have no identifier in column {column!r}.",
+                fix="complete or remove these rows; the unit of the run is one row per person",
+            )
+        if self._odd:
+            raise DataError(
+                f"{self._odd} of {len(text)} identifiers in column {column!r} are not integers.",
                 fix="declare `form: text` in the run specification, or repair these rows",
             )
-        text = text.map(lambda v: str(int(v)))
-    repeated = int(text.duplicated(keep=False).sum())
-    if repeated:
-        raise DataError(
-            f"{repeated} of {len(text)} rows share their identifier (column {identifier.column!r}) with another row.",
-            fix="make it one row per person; mind that identifiers are compared trimmed and without case",
-        )
-    return text
+        counts = pa.array(text).value_counts().field("counts").to_numpy()
+        if repeated := int(counts[counts > 1].sum()):
+            raise DataError(
+                f"{repeated} of {len(text)} rows share their identifier (column {column!r}) with another row.",
+                fix="make it one row per person; mind that identifiers are compared trimmed and without case",
+            )
+        return text
 
 
-def read_columns(path: Path) -> pd.DataFrame:
-    """Read a CSV (as text) or Parquet table without interpreting it.
+def read_blocks(path: Path) -> Iterator[pd.DataFrame]:
+    """Read a CSV (as text) or Parquet table block by block without interpreting it.
 
     Raises:
         DataError: the file is absent, unreadable, empty, or names a column twice.
     """
+    rows = 0
     try:
-        if path.suffix.lower() in {".parquet", ".pq"}:
-            table = pd.read_parquet(path)
-        else:
-            table = pd.read_csv(path, dtype=str, keep_default_na=False, na_filter=False, encoding="utf-8-sig")
-            # pandas renames a repeated heading to `x.1`: compare with the heading itself
-            header = pd.read_csv(path, dtype=str, header=None, nrows=1, na_filter=False, encoding="utf-8-sig")
-            table.columns = pd.Index([str(name).strip() for name in header.iloc[0]])
+        with _opened(path) as (names, parts):
+            if repeated := sorted({name for name in names if names.count(name) > 1}):
+                raise DataError(f"the table names these columns more than once: {', '.join(repeated)}")
+            for part in parts:
+                rows += len(part)
+                if len(part):
+                    yield part.reset_index(drop=True)
     except FileNotFoundError:
         raise DataError(f"there is no table at {path}", fix="set `data` to a CSV or Parquet file") from None
     except (OSError, ValueError, pd.errors.ParserError) as error:
@@ -70,44 +116,91 @@ def read_columns(path: Path) -> pd.DataFrame:
             f"the table at {path} cannot be read ({type(error).__name__})",
             fix="give a UTF-8 CSV file with a heading line, or a Parquet file",
         ) from error
-    repeated = sorted({str(c) for c in table.columns[table.columns.duplicated()]})
-    if repeated:
-        raise DataError(f"the table names these columns more than once: {', '.join(repeated)}")
-    if table.empty:
+    if not rows:
         raise DataError(f"the table at {path} has no rows", fix="export it again; a silo joins with at least one row")
-    return table
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[list[str], Iterator[pd.DataFrame]]]:
+    """The headings of a table, and its rows in blocks."""
+    if path.suffix.lower() in {".parquet", ".pq"}:
+        # a row group may hold the whole table: read through a small buffer
+        with parquet.ParquetFile(path, pre_buffer=False, buffer_size=1 << 16) as file:
+            parts = file.iter_batches(BLOCK_ROWS)
+            yield list(file.schema_arrow.names), (pa.Table.from_batches([part]).to_pandas() for part in parts)
+        return
+    # pandas renames a repeated heading to `x.1`: take the heading itself
+    header = pd.read_csv(path, dtype=str, header=None, nrows=1, na_filter=False, encoding="utf-8-sig")
+    names = [str(name).strip() for name in header.iloc[0]]
+    with pd.read_csv(
+        path, dtype=str, keep_default_na=False, na_filter=False, encoding="utf-8-sig", chunksize=BLOCK_ROWS
+    ) as file:
+        yield names, (part.set_axis(names, axis="columns") for part in file)
+
+
+def read_columns(path: Path) -> pd.DataFrame:
+    """Read a whole CSV (as text) or Parquet table without interpreting it.
+
+    Raises:
+        DataError: as `read_blocks`.
+    """
+    return pd.concat(list(read_blocks(path)), ignore_index=True)
+
+
+def scan_table(
+    path: Path,
+    columns: Mapping[str, Column],
+    identifier: Identifier | None,
+    keep: Callable[[pd.DataFrame], object] = lambda _: None,
+) -> pd.Series:
+    """Read and check a silo's table block by block.
+
+    Args:
+        path: a CSV or Parquet file.
+        columns: its public schema.
+        identifier: its identifier column, if it has one.
+        keep: called with every block: exactly the schema's columns in its order, float64 for numbers, Int64 for
+            integers, `category` with the declared categories for categories, datetime64[s] for dates; missing is NaN,
+            NA or NaT. Other columns are dropped. It has been told the truth only when this ends well.
+
+    Returns:
+        The canonical identifiers of all rows; row numbers where there is no identifier.
+
+    Raises:
+        DataError: every contradiction found in the whole table, a line each, with counts and column names.
+    """
+    found = _Contradictions()
+    ids = _Identifiers(identifier) if identifier else None
+    for raw in read_blocks(path):
+        wanted = [*([identifier.column] if identifier else []), *columns]
+        absent = [name for name in wanted if name not in raw.columns]
+        if absent:
+            raise DataError(
+                f"the table lacks {len(absent)} column(s) of the schema: {', '.join(absent)}",
+                fix="rename or add them, or ask for a run specification that matches your export",
+            )
+        if ids and identifier:
+            ids.take(raw[identifier.column])
+        keep(_converted(raw, columns, found))
+    text = ids.all() if ids else pd.Series(np.arange(found.rows).astype(str))
+    found.check(fix="correct the export, or ask the coordinator for wider bounds; values are never clipped silently")
+    return text
 
 
 def read_table(
     path: Path, columns: Mapping[str, Column], identifier: Identifier | None
 ) -> tuple[pd.Series, pd.DataFrame]:
-    """Read and check a silo's table.
+    """Read and check a silo's whole table.
 
     Returns:
-        The canonical identifiers (row numbers where there is no identifier), and a table with exactly the
-        schema's columns in its order: float64 for numbers, Int64 for integers, `category` with the declared
-        categories for categories, datetime64[s] for dates; missing is NaN, NA or NaT. Other columns are dropped.
+        The canonical identifiers, and the table, both as `scan_table` says.
 
     Raises:
-        DataError: every contradiction found, a line each, with counts and column names.
+        DataError: as `scan_table`.
     """
-    raw = read_columns(path)
-    wanted = [*([identifier.column] if identifier else []), *columns]
-    absent = [name for name in wanted if name not in raw.columns]
-    if absent:
-        raise DataError(
-            f"the table lacks {len(absent)} column(s) of the schema: {', '.join(absent)}",
-            fix="rename or add them, or ask for a run specification that matches your export",
-        )
-    ids = canonical(raw[identifier.column], identifier) if identifier else pd.Series(raw.index.astype(str))
-    problems: list[str] = []
-    table = pd.DataFrame({name: _convert(raw[name], name, column, problems) for name, column in columns.items()})
-    if problems:
-        raise DataError(
-            "the table contradicts the schema:\n" + "\n".join(f"  - {p}" for p in problems),
-            fix="correct the export, or ask the coordinator for wider bounds; values are never clipped silently",
-        )
-    return ids.reset_index(drop=True), table.reset_index(drop=True)
+    parts: list[pd.DataFrame] = []
+    ids = scan_table(path, columns, identifier, parts.append)
+    return ids, pd.concat(parts, ignore_index=True)
 
 
 def conform(table: pd.DataFrame, columns: Mapping[str, Column]) -> pd.DataFrame:
@@ -116,10 +209,15 @@ def conform(table: pd.DataFrame, columns: Mapping[str, Column]) -> pd.DataFrame:
     Raises:
         DataError: as `read_table`.
     """
-    problems: list[str] = []
-    out = pd.DataFrame({name: _convert(table[name], name, column, problems) for name, column in columns.items()})
-    if problems:
-        raise DataError("the table contradicts the schema:\n" + "\n".join(f"  - {p}" for p in problems))
+    found = _Contradictions()
+    out = _converted(table, columns, found)
+    found.check()
+    return out
+
+
+def _converted(table: pd.DataFrame, columns: Mapping[str, Column], found: _Contradictions) -> pd.DataFrame:
+    found.rows += len(table)
+    out = pd.DataFrame({name: _convert(table[name], name, column, found) for name, column in columns.items()})
     return out.reset_index(drop=True)
 
 
@@ -135,50 +233,50 @@ def _as_text(value: object) -> str:
     return "" if text.strip() in MISSING_TOKENS else text
 
 
-def _convert(values: pd.Series, name: str, column: Column, problems: list[str]) -> pd.Series:
-    """One column into its canonical type; what does not fit is counted in `problems`."""
+def _convert(values: pd.Series, name: str, column: Column, found: _Contradictions) -> pd.Series:
+    """One column into its canonical type; what does not fit is counted."""
     out: pd.Series
     if isinstance(column, Category):
-        out, missing = _convert_category(values, name, column, problems)
+        out, missing = _convert_category(values, name, column, found)
     elif isinstance(column, Date):
-        out, missing = _convert_date(values, name, column, problems)
+        out, missing = _convert_date(values, name, column, found)
     elif isinstance(column, Text):
         raise DataError(f"column {name!r} is free text, which cannot be synthesised", fix="leave the column out")
     else:
-        out, missing = _convert_number(values, name, column, problems)
+        out, missing = _convert_number(values, name, column, found)
     if not column.missing:
-        _count(problems, name, missing, "are missing, which the schema does not allow")
+        found.count(name, missing, "are missing, which the schema does not allow")
     out.index = values.index
     return out
 
 
 def _convert_category(
-    values: pd.Series, name: str, column: Category, problems: list[str]
+    values: pd.Series, name: str, column: Category, found: _Contradictions
 ) -> tuple[pd.Series, pd.Series]:
     labels = set(column.categories)
     # a declared category may itself be written "NA" or "None"
     text = values.map(lambda v: v.strip() if isinstance(v, str) and v.strip() in labels else _as_text(v).strip())
     missing = text == ""
     unknown = ~missing & ~text.isin(labels)
-    _count(problems, name, unknown, "hold a category outside the schema")
+    found.count(name, unknown, "hold a category outside the schema")
     known = text.where(~missing & ~unknown)
     return pd.Series(pd.Categorical(known, categories=list(column.categories))), missing
 
 
-def _convert_date(values: pd.Series, name: str, column: Date, problems: list[str]) -> tuple[pd.Series, pd.Series]:
+def _convert_date(values: pd.Series, name: str, column: Date, found: _Contradictions) -> tuple[pd.Series, pd.Series]:
     text = values.map(
         lambda v: v.date().isoformat() if isinstance(v, dt.datetime) and not pd.isna(v) else _as_text(v).strip()
     )
     missing = text == ""
     days = pd.to_datetime(text.where(~missing), format="%Y-%m-%d", errors="coerce")
-    _count(problems, name, ~missing & days.isna(), "are not dates of the form YYYY-MM-DD")
+    found.count(name, ~missing & days.isna(), "are not dates of the form YYYY-MM-DD")
     outside = (days < pd.Timestamp(column.min)) | (days > pd.Timestamp(column.max))
-    _count(problems, name, outside, "lie outside the bounds")
+    found.count(name, outside, "lie outside the bounds")
     return days.astype("datetime64[s]"), missing
 
 
 def _convert_number(
-    values: pd.Series, name: str, column: Number | Integer, problems: list[str]
+    values: pd.Series, name: str, column: Number | Integer, found: _Contradictions
 ) -> tuple[pd.Series, pd.Series]:
     if pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values):
         missing = values.isna()
@@ -188,14 +286,9 @@ def _convert_number(
         missing = text == ""
         number = pd.to_numeric(text.where(~missing), errors="coerce").astype("float64")
     number = number.where(np.isfinite(number))
-    _count(problems, name, ~missing & number.isna(), "are not finite numbers")
-    _count(problems, name, (number < column.min) | (number > column.max), "lie outside the bounds")
+    found.count(name, ~missing & number.isna(), "are not finite numbers")
+    found.count(name, (number < column.min) | (number > column.max), "lie outside the bounds")
     if isinstance(column, Number):
         return number, missing
-    _count(problems, name, number.notna() & (number != number.round()), "are not whole numbers")
+    found.count(name, number.notna() & (number != number.round()), "are not whole numbers")
     return number.round().astype("Int64"), missing
-
-
-def _count(problems: list[str], name: str, bad: pd.Series, what: str) -> None:
-    if count := int(bad.fillna(value=False).sum()):
-        problems.append(f"column {name!r}: {count} of {len(bad)} values {what}")

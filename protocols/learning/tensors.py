@@ -175,9 +175,7 @@ def _read(path: Path, expected: Mapping[str, TensorSpec], *, described: bool) ->
             pass  # it has judged the places of the tensors
     except SafetensorError:
         raise InvalidArtifact("the tensors overlap, leave gaps, or are otherwise not safetensors") from None
-    # a private map: whoever changes a tensor changes a copy of that part, never the file
-    data = np.memmap(path, dtype=np.uint8, mode="c")[-data_bytes:] if data_bytes else np.empty(0, np.uint8)
-    tensors = {name: _tensor(data, header[name], spec) for name, spec in expected.items()}
+    tensors = {name: _map(path, data_bytes, header[name], spec.dtype) for name, spec in expected.items()}
     for name, tensor in tensors.items():
         for span in spans(len(flat := tensor.reshape(-1))):
             if not np.isfinite(flat[span]).all():
@@ -185,10 +183,20 @@ def _read(path: Path, expected: Mapping[str, TensorSpec], *, described: bool) ->
     return tensors
 
 
-def _tensor(data: npt.NDArray[np.uint8], entry: Mapping[str, Any], spec: TensorSpec) -> npt.NDArray[Any]:
+def map_rows(path: Path, name: str = "latents") -> npt.NDArray[np.float32]:
+    """What `writing_rows` wrote at this party, as a map of the file."""
+    header, data_bytes = _read_header(path, None)
+    return _map(path, data_bytes, header[name], "float32")
+
+
+def _map(path: Path, data_bytes: int, entry: Mapping[str, Any], dtype: Dtype) -> npt.NDArray[Any]:
+    """A tensor of a file that was judged."""
+    if not data_bytes:
+        return np.empty(entry["shape"], dtype)
     start, stop = entry["data_offsets"]
-    found = np.asarray(data[start:stop]).view(np.dtype(spec.dtype).newbyteorder("<")).reshape(entry["shape"])
-    return np.require(found, requirements="A")
+    # a private map: whoever changes the tensor changes a copy of that part, never the file
+    data = np.asarray(np.memmap(path, dtype=np.uint8, mode="c"))[-data_bytes:][start:stop]
+    return np.require(data.view(dtype).reshape(entry["shape"]), requirements="A")
 
 
 def _read_header(path: Path, max_bytes: int | None) -> tuple[dict[str, Any], int]:

@@ -24,6 +24,7 @@ from protocols.learning.codebook import Codebook
 from protocols.learning.diffusion import Denoiser, Diffusion, chosen, seeded, under
 from protocols.learning.layout import Book
 from protocols.learning.parameters import DiffusionParameters
+from protocols.learning.standardised import Standardised
 from services.contract import ProgressCallback
 from services.errors import RunFailed
 from services.files import write_atomic
@@ -85,7 +86,7 @@ def train(
     """Train a denoiser on latents [n, width].
 
     Args:
-        latents: finite; each dimension is brought to mean 0 and variance 1 here.
+        latents: finite, in memory or a map of a file; each dimension is brought to mean 0 and variance 1 here.
         parameters: how large and how long.
         progress: called every few steps with the mean loss since; what it raises ends the training.
         checkpoint: a file to resume from where it exists, rewritten every ten seconds.
@@ -97,13 +98,9 @@ def train(
         RunFailed: the loss is no longer finite.
     """
     place = chosen(device)
-    data = torch.from_numpy(latents).to(place)
-    mean, spread = data.mean(dim=0), data.std(dim=0, correction=0)
-    spread = torch.where(spread > 1e-6, spread, 0.0)  # a dimension that is constant comes back constant
-    data = (data - mean) / torch.where(spread > 0, spread, 1.0)
-
-    codebook = Codebook.of(books, mean, spread) if books else None
-    denoiser = Denoiser(data.shape[1], parameters, codebook).to(place)
+    data = Standardised(latents, place)
+    codebook = Codebook.of(books, data.mean, data.spread) if books else None
+    denoiser = Denoiser(data.width, parameters, codebook).to(place)
     training = _Training(denoiser, parameters, parameters.steps_for(len(data)), share)
     start = training.resume(checkpoint) if checkpoint is not None and checkpoint.exists() else 0
     saved = time.monotonic()
@@ -124,7 +121,7 @@ def train(
         if checkpoint is not None and time.monotonic() - saved > CHECKPOINT_SECONDS:
             training.save(checkpoint, step + 1)
             saved = time.monotonic()
-    return Diffusion(training.average.eval(), mean, spread, parameters)
+    return Diffusion(training.average.eval(), data.mean, data.spread, parameters)
 
 
 class _Training:
@@ -138,7 +135,7 @@ class _Training:
         self.parameters = parameters
         self.optimizer = torch.optim.AdamW(denoiser.parameters(), weight_decay=WEIGHT_DECAY, fused=True)
 
-    def step(self, data: Tensor, step: int) -> Tensor:
+    def step(self, data: Standardised, step: int) -> Tensor:
         """Move one gradient step on, and return its loss."""
         batch, device = self.parameters.batch, data.device
         generator = seeded(device, self.parameters.seed, step)
@@ -146,7 +143,7 @@ class _Training:
         # one noise level out of each of `batch` equal shares of their distribution: a calmer loss
         share = (torch.arange(batch, device=device) + torch.rand(batch, generator=generator, device=device)) / batch
         levels = NOISE_MEAN + NOISE_SPREAD * torch.special.ndtri(share.clamp(1e-6, 1 - 1e-6))
-        noise = torch.randn((batch, data.shape[1]), generator=generator, device=device)
+        noise = torch.randn((batch, data.width), generator=generator, device=device)
         own = self.share.rows(batch)
         loss = self.denoiser.loss(data[rows[own]], levels[own].exp()[:, None], noise[own])
         loss = loss * self.share.weight(batch)

@@ -11,8 +11,10 @@ to invert the rest, and every run's report says how well.
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,6 +23,8 @@ from safetensors.numpy import load, save
 
 from protocols.learning.codec import Codec
 from protocols.learning.codes import Floats
+from protocols.learning.layout import Book
+from protocols.learning.layout import blocks as layout
 from protocols.learning.rows import Rows, blocks
 from protocols.learning.schema import Columns
 from services.files import write_atomic
@@ -42,12 +46,13 @@ class Autoencoder:
     seed: NDArray[np.uint64]
 
     @classmethod
-    def fit(cls, table: Rows, columns: Columns) -> Autoencoder:
+    def fit(cls, table: Rows, columns: Columns, *, rotated: bool = True) -> Autoencoder:
         """Fit to training rows, with fresh secrets.
 
         Args:
             table: the training rows [n >= 1].
             columns: this silo's part of the public schema.
+            rotated: whether to hide the codes' layout; without it latents are codes.
 
         Raises:
             DataError: as `Codec.fit`.
@@ -57,10 +62,10 @@ class Autoencoder:
         # QR of a normal matrix with R's diagonal positive is uniform over rotations (Mezzadri 2007)
         q, r = np.linalg.qr(rng.standard_normal((codec.width, codec.width)))
         seed = rng.integers(2**64, size=4, dtype=np.uint64)
-        center = np.zeros(codec.width)
-        for number, block in enumerate(blocks(table)):
-            center += codec.encode(block, _stream(seed, number)).sum(axis=0) / len(table)
-        return cls(codec, center, q * np.sign(np.diag(r)), seed)
+        rotation = q * np.sign(np.diag(r)) if rotated else np.eye(codec.width)
+        start = cls(codec, np.zeros(codec.width), rotation, seed)
+        sums = (codec.encode(block, start.draw(number)).sum(axis=0) for number, block in enumerate(blocks(table)))
+        return replace(start, center=sum(sums, np.zeros(codec.width)) / len(table))
 
     @property
     def width(self) -> int:
@@ -73,29 +78,43 @@ class Autoencoder:
         Raises:
             DataError: as `Codec.encode`.
         """
-        codes = self.codec.encode(block, _stream(self.seed, number))
+        codes = self.codec.encode(block, self.draw(number))
         return ((codes - self.center) @ self.rotation).astype(np.float32)
 
-    def codes(self, latents: NDArray[np.float32]) -> Floats:
-        """The codec's codes [n, width] of latents [n, width], row by row."""
+    def books(self) -> list[Book]:
+        """The codewords among the latents: only where these are not rotated."""
+        words = self.codec.words()
+        return [
+            Book(block.first, (words[name] - self.center[block.first : block.first + block.width]).astype(np.float32))
+            for name, block in layout(self.codec.columns).items()
+        ]
+
+    def codes(self, latents: NDArray[np.float32], _: int = 0) -> Floats:
+        """The codec's codes [n, width] of a block of latents [n, width], row by row."""
         return np.asarray(latents @ self.rotation.T + self.center)
 
     def decode(self, latents: NDArray[np.float32]) -> pd.DataFrame:
         """The table in canonical types that latents [n, width] stand for; any finite numbers will do."""
         return self.codec.decode(self.codes(latents))
 
+    def draw(self, number: int) -> np.random.Generator:
+        """Random numbers for a block of rows: the same whenever it comes by, secret to everybody else."""
+        return np.random.default_rng([*self.seed.tolist(), number])
+
+    def tensors(self) -> dict[str, NDArray[Any]]:
+        """All that was fitted or drawn."""
+        return {"center": self.center, "rotation": self.rotation, "seed": self.seed, **self.codec.tensors()}
+
+    @classmethod
+    def restore(cls, columns: Columns, tensors: Mapping[str, NDArray[Any]]) -> Autoencoder:
+        """The autoencoder for `columns` whose `tensors` these are."""
+        return cls(Codec.restore(columns, tensors), tensors["center"], tensors["rotation"], tensors["seed"])
+
     def save(self, path: Path) -> None:
         """Write all of it to one file, whole or not at all: a secret is never drawn twice for one run."""
-        tensors = {"center": self.center, "rotation": self.rotation, "seed": self.seed, **self.codec.tensors()}
-        write_atomic(path, save(tensors))
+        write_atomic(path, save(self.tensors()))
 
     @classmethod
     def load(cls, path: Path, columns: Columns) -> Autoencoder:
         """Read what `save` wrote for the same `columns`."""
-        tensors = load(path.read_bytes())
-        return cls(Codec.restore(columns, tensors), tensors["center"], tensors["rotation"], tensors["seed"])
-
-
-def _stream(seed: NDArray[np.uint64], number: int) -> np.random.Generator:
-    """What draws the places of a block's values within their cells."""
-    return np.random.default_rng([*seed.tolist(), number])
+        return cls.restore(columns, load(path.read_bytes()))

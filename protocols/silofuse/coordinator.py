@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,8 @@ from protocols.learning.alignment import intersect, read_pseudonyms
 from protocols.learning.diffusion import Diffusion
 from protocols.learning.parameters import DiffusionParameters
 from protocols.learning.ranks import CHECKPOINT, MODEL, train_in_ranks
-from protocols.learning.tensors import TensorSpec, read_tensors, write_tensors
+from protocols.learning.rows import spans
+from protocols.learning.tensors import TensorSpec, map_rows, read_tensors, write_tensors, writing_rows
 from protocols.learning.training import train
 from protocols.silofuse.messages import LATENTS, MAX_WIDTH, ORDER, PSEUDONYMS, SLICE
 from protocols.spec import parse_spec
@@ -47,7 +49,7 @@ class Coordinator:
         if artifact.sender not in self._context.silos:
             raise InvalidArtifact(f"{artifact.sender} takes no part in the run")
         if artifact.kind == PSEUDONYMS and artifact.sender not in self._pseudonyms:
-            read_pseudonyms(artifact.path.read_bytes())
+            read_pseudonyms(artifact.path)
             self._pseudonyms[artifact.sender] = artifact
             if len(self._pseudonyms) == len(self._context.silos):
                 yield from self._align()
@@ -72,7 +74,7 @@ class Coordinator:
     # alignment
 
     def _align(self) -> Iterator[Step]:
-        sets = {silo: read_pseudonyms(self._pseudonyms[silo].path.read_bytes()) for silo in self._context.silos}
+        sets = {silo: read_pseudonyms(self._pseudonyms[silo].path) for silo in self._context.silos}
         orders = intersect(sets, self._spec.holdout)
         held_out = next(iter(orders.values())).held_out
         self._training_rows = int((~held_out).sum())
@@ -105,21 +107,35 @@ class Coordinator:
         yield Done()
 
     def _train(self, progress: ProgressCallback) -> None:
-        latents = np.concatenate([self._read_latents(self._latents[silo]) for silo in self._context.silos], axis=1)
+        latents = self._join()
         workspace, device, processes = self._context.workspace, self._context.device, self._context.processes
         if processes > 1:
             train_in_ranks(latents, self._parameters, progress, workspace, processes=processes, device=device)
         else:
-            train(latents, self._parameters, progress, workspace / CHECKPOINT, device).save(workspace / MODEL)
+            model = train(map_rows(latents), self._parameters, progress, workspace / CHECKPOINT, device)
+            model.save(workspace / MODEL)
+
+    def _join(self) -> Path:
+        """All silos' latents side by side in one file, of which a training takes rows as it needs them."""
+        path = self._context.workspace / "latents.safetensors"
+        parts = [self._read_latents(self._latents[silo]) for silo in self._context.silos]
+        with writing_rows(path, "latents", self._training_rows, sum(part.shape[1] for part in parts)) as write:
+            for span in spans(self._training_rows):
+                write(np.concatenate([part[span] for part in parts], axis=1))
+        return path
 
     def _sample(self, progress: ProgressCallback) -> None:
         model = Diffusion.load(self._context.workspace / MODEL, device=self._context.device)
-        samples = model.sample(self._spec.rows, progress)
-        start = 0
-        for silo in self._context.silos:
-            stop = start + self._read_latents(self._latents[silo]).shape[1]
-            write_tensors(self._slice(silo), {"latents": np.ascontiguousarray(samples[:, start:stop])})
-            start = stop
+        rows, silos = self._spec.rows, self._context.silos
+        widths = [self._read_latents(self._latents[silo]).shape[1] for silo in silos]
+        with ExitStack() as stack:
+            slices = [
+                stack.enter_context(writing_rows(self._slice(silo), "latents", rows, width))
+                for silo, width in zip(silos, widths, strict=True)
+            ]
+            for chunk in model.chunks(rows, progress):
+                for write, part in zip(slices, np.split(chunk, np.cumsum(widths)[:-1], axis=1), strict=True):
+                    write(part)
 
     def _slice(self, silo: str) -> Path:
         return self._context.workspace / f"slice-{silo}.safetensors"

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from protocols.learning.rows import Rows
 from protocols.spec import RunSpec
 from services.contract import Context, ProgressCallback
 from services.errors import ConfigError
@@ -27,9 +28,9 @@ def available() -> bool:
 def write(
     context: Context,
     spec: RunSpec,
-    training: pd.DataFrame,
-    held_out: pd.DataFrame,
-    synthetic: pd.DataFrame,
+    training: Rows,
+    held_out: Rows,
+    synthetic: Rows,
     *,
     latents: npt.NDArray[np.float32],
     progress: ProgressCallback,
@@ -45,20 +46,22 @@ def write(
         latents: what it uploaded, a row per training row.
         progress: as `Work` says.
     """
-    from protocols.learning.evaluate.inversion import inversion  # noqa: PLC0415 - an optional extra
+    from protocols.learning.evaluate.arrays import drawn  # noqa: PLC0415 - an optional extra
+    from protocols.learning.evaluate.inversion import inversion  # noqa: PLC0415
     from protocols.learning.evaluate.measure import evaluate  # noqa: PLC0415
     from protocols.learning.evaluate.page import render  # noqa: PLC0415
 
     columns = spec.columns_of(context.me)
     measured = evaluate(training, held_out, synthetic, columns, spec.targets, progress=progress)
-    leaked = inversion(latents, training, columns)
+    seen, unseen, made = (table.take(drawn(table)) for table in (training, held_out, synthetic))
+    leaked = inversion(latents[drawn(training)], seen, columns)
     report = measured.with_facts({"latent_inversion": leaked.model_dump()})
     target: Path = context.workspace
     (target / JSON).write_text(report.model_dump_json(indent=2), encoding="utf-8")
     render(
         report,
-        pd.concat([training, held_out], ignore_index=True),
-        synthetic,
+        pd.concat([seen, unseen], ignore_index=True),
+        made,
         columns,
         target / PAGE,
         title=f"Synthetic columns of {context.me}",

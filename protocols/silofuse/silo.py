@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -17,18 +18,22 @@ from protocols.learning.alignment import (
     make_secret,
     pseudonyms,
 )
-from protocols.learning.table import conform, read_table
-from protocols.learning.tensors import TensorSpec, read_tensors, write_tensors
+from protocols.learning.stored import Stored, storing, write_csv, write_parquet
+from protocols.learning.table import scan_table
+from protocols.learning.tensors import TensorSpec, read_tensors
 from protocols.silofuse import UNPROTECTED, report
 from protocols.silofuse.autoencoder import Autoencoder
 from protocols.silofuse.messages import LATENTS, ORDER, PSEUDONYMS, SECRET, SLICE
+from protocols.silofuse.streams import decode, encode
 from protocols.spec import parse_spec
 from services.artifact import NoData, Unprotected
 from services.contract import Context, Done, Failed, Message, ProgressCallback, Received, Step, Work
 from services.errors import ConfigError, InvalidArtifact
 from services.files import write_atomic
 
-TABLE = "table.parquet"
+TABLE, IDENTIFIERS = "table", "identifiers.parquet"
+SYNTHETIC = "synthetic"
+UPLOAD = "latents.safetensors"
 AUTOENCODER = "autoencoder.safetensors"
 ROWS = "rows.csv"
 """Which of the silo's own records were common, and which of these no training saw: for its own later measuring."""
@@ -104,12 +109,14 @@ class Silo:
         if self._context.data is None:
             raise ConfigError("the agent has no table", fix="set `data` in its configuration")
         progress("align", 0, 2, None)
-        ids, table = read_table(self._context.data, self._columns, self._spec.identifier)
         secret = (self._context.workspace / "secret").read_bytes()
-        progress("align", 1, 2, None)
-        found, rows = pseudonyms(secret, self._context.run, ids.tolist())
         # a snapshot in pseudonym order: a later change of the export must not shift the common order
-        table.assign(**{self._identifier: ids}).iloc[rows].to_parquet(self._context.workspace / TABLE, index=False)
+        with storing(self._context.workspace / TABLE, self._columns) as snapshot:
+            ids = scan_table(self._context.data, self._columns, self._spec.identifier, snapshot.append)
+            progress("align", 1, 2, None)
+            found, rows = pseudonyms(secret, self._context.run, ids)
+            snapshot.arrange(rows)
+            ids.iloc[rows].to_frame(self._identifier).to_parquet(snapshot.folder / IDENTIFIERS, index=False)
         progress("align", 2, 2, None)
         return Message(PSEUDONYMS, found.tobytes(), Unprotected(reason=UNPROTECTED[PSEUDONYMS]))
 
@@ -124,7 +131,7 @@ class Silo:
         if read["places"].shape != read["held_out"].shape:
             raise InvalidArtifact("the common order is malformed")
         order = Order(read["places"], read["held_out"].astype(np.bool_))
-        ids = pd.read_parquet(self._context.workspace / TABLE, columns=[self._identifier])[self._identifier]
+        ids = pd.read_parquet(self._context.workspace / TABLE / IDENTIFIERS)[self._identifier]
         check_order(order, len(ids))
         self._seen.add(ORDER)
         self._order = order
@@ -144,37 +151,34 @@ class Silo:
         rows.to_csv(self._context.workspace / ROWS, index=False)
         yield Work("latents", self._encode, to=(self._context.coordinator,))
 
-    def _split(self) -> tuple[pd.DataFrame, pd.DataFrame]:
-        """Training and held-out rows of the common records."""
-        table = conform(pd.read_parquet(self._context.workspace / TABLE), self._columns)
-        common = table.iloc[self._order.places]
-        train, held_out = common[~self._order.held_out], common[self._order.held_out]
-        return train.reset_index(drop=True), held_out.reset_index(drop=True)
+    def _common(self, *, held_out: bool) -> Stored:
+        """The held-out or the training rows of the common records."""
+        order = self._order
+        places = order.places[order.held_out if held_out else ~order.held_out]
+        return Stored.open(self._context.workspace / TABLE, self._columns).at(places)
 
     # learning
 
     def _encode(self, progress: ProgressCallback) -> Message:
         path = self._context.workspace / AUTOENCODER
-        train, _ = self._split()
-        progress("autoencoder", 0, 3, None)
+        training = self._common(held_out=False)
+        progress("autoencoder", 0, 1, None)
         # the secret codebooks and rotation are drawn once: a restart must not upload other codes of the same rows
         if not path.exists():
-            Autoencoder.fit(train, self._columns).save(path)
-        progress("autoencoder", 1, 3, None)
-        latents = self._autoencoder().encode(train)
-        progress("autoencoder", 2, 3, None)
-        upload = self._context.workspace / "latents.safetensors"
-        write_tensors(upload, {"latents": latents})
-        progress("autoencoder", 3, 3, None)
-        return Message(LATENTS, upload, Unprotected(reason=UNPROTECTED[LATENTS]))
+            Autoencoder.fit(training, self._columns).save(path)
+        progress("autoencoder", 1, 1, None)
+        encode(self._autoencoder(), training, self._context.workspace / UPLOAD, progress)
+        return Message(LATENTS, self._context.workspace / UPLOAD, Unprotected(reason=UNPROTECTED[LATENTS]))
 
     def _autoencoder(self) -> Autoencoder:
         return Autoencoder.load(self._context.workspace / AUTOENCODER, self._columns)
 
     def _read_slice(self, artifact: Received) -> npt.NDArray[np.float32]:
-        expected = TensorSpec("float32", (self._spec.rows, self._autoencoder().width))
-        found: npt.NDArray[np.float32] = read_tensors(artifact.path, {"latents": expected})["latents"]
-        return found
+        return self._read(artifact.path, self._spec.rows)
+
+    def _read(self, path: Path, rows: int) -> npt.NDArray[np.float32]:
+        """Latents as wide as this silo's, as a map of their file."""
+        return read_tensors(path, {"latents": TensorSpec("float32", (rows, self._autoencoder().width))})["latents"]
 
     def _take_slice(self, artifact: Received) -> Iterator[Step]:
         if ORDER not in self._seen:
@@ -191,17 +195,22 @@ class Silo:
         yield Done({name: self._context.workspace / name for name in names})
 
     def _decode(self, artifact: Received, progress: ProgressCallback) -> None:
-        progress("decode", 0, 1, None)
-        synthetic = self._autoencoder().decode(self._read_slice(artifact))
-        synthetic.to_parquet(self._context.workspace / "synthetic.parquet", index=False)
-        synthetic.to_csv(self._context.workspace / "synthetic.csv", index=False)
-        progress("decode", 1, 1, None)
+        workspace = self._context.workspace
+        synthetic = decode(self._autoencoder(), self._read_slice(artifact), workspace / SYNTHETIC, progress)
+        write_parquet(synthetic, workspace / "synthetic.parquet")
+        write_csv(synthetic, workspace / "synthetic.csv")
 
     def _report(self, progress: ProgressCallback) -> None:
-        train, held_out = self._split()
-        synthetic = conform(pd.read_parquet(self._context.workspace / "synthetic.parquet"), self._columns)
-        latents = self._autoencoder().encode(train)
-        report.write(self._context, self._spec, train, held_out, synthetic, latents=latents, progress=progress)
+        training = self._common(held_out=False)
+        report.write(
+            self._context,
+            self._spec,
+            training,
+            self._common(held_out=True),
+            Stored.open(self._context.workspace / SYNTHETIC, self._columns),
+            latents=self._read(self._context.workspace / UPLOAD, len(training)),
+            progress=progress,
+        )
 
 
 half = Silo

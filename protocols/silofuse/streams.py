@@ -33,8 +33,11 @@ class Form(Protocol):
     def encode(self, block: pd.DataFrame, number: int, /) -> NDArray[np.float32]:
         """Latents [n, width] of a block of rows: always the same for the same rows and the same block's number."""
 
-    def codes(self, latents: NDArray[np.float32], /) -> Floats:
-        """The codec's codes [n, codec.width] that latents [n, width] stand for, row by row."""
+    def codes(self, latents: NDArray[np.float32], number: int, /) -> Floats:
+        """The codec's codes [n, codec.width] that a block of latents [n, width] stands for, always the same."""
+
+    def save(self, path: Path) -> None:
+        """Write all of it to one file, whole or not at all."""
 
 
 def encode(form: Form, table: Rows, path: Path, progress: ProgressCallback) -> None:
@@ -59,7 +62,7 @@ def decode(form: Form, latents: NDArray[np.float32], folder: Path, progress: Pro
     with tempfile.TemporaryFile(dir=folder.parent) as file, storing(folder, codec.columns) as stored:
         for number, span in enumerate(spans(rows)):
             progress("decode", number, steps, None)
-            for dimension, values in enumerate(form.codes(latents[span]).T):
+            for dimension, values in enumerate(form.codes(latents[span], number).T):
                 os.pwrite(file.fileno(), values.tobytes(), 8 * (dimension * rows + span.start))
         for number, (name, where) in enumerate(codec.places().items()):
             progress("decode", len(spans(rows)) + number, steps, None)

@@ -10,12 +10,24 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
+from protocols.learning.rows import Places, Rows
 from protocols.learning.schema import Category, Column, Columns, Date
 
 Floats = NDArray[np.float64]
 
+MOST_ROWS = 50_000
+"""Rows of a table that are measured at most: more of them sharpen no measure, and cost time and memory."""
+
 CHUNK_ROWS = 1024
 """Rows whose distances to all others are held in memory at once."""
+
+
+def drawn(table: Rows) -> Places:
+    """The places, in order, of the rows that stand for a table where it is too large to measure whole; always alike."""
+    count = len(table)
+    if count <= MOST_ROWS:
+        return np.arange(count)
+    return np.sort(np.random.default_rng(count).choice(count, MOST_ROWS, replace=False))
 
 
 def matrix(table: pd.DataFrame, columns: Columns) -> Floats:

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 
 from protocols.learning.evaluate import attacks, trees
-from protocols.learning.evaluate.arrays import Floats, matrix
+from protocols.learning.evaluate.arrays import Floats, drawn, matrix
 from protocols.learning.evaluate.memorisation import memorisation
-from protocols.learning.evaluate.report import Attack, Privacy, Reference, Report, Resemblance, Rows, TargetUtility
+from protocols.learning.evaluate.report import Attack, Privacy, Reference, Report, Resemblance, TargetUtility
+from protocols.learning.evaluate.report import Rows as Compared
 from protocols.learning.evaluate.resemblance import association, correlation, flagged, marginals
+from protocols.learning.rows import Rows
 from protocols.learning.schema import Columns
 from services.contract import ProgressCallback
 from services.errors import DataError
@@ -29,9 +30,9 @@ INDEPENDENT, DETECTION, MEMORISATION = 100, 101, 102
 
 
 def evaluate(
-    training: pd.DataFrame,
-    held_out: pd.DataFrame,
-    synthetic: pd.DataFrame,
+    training: Rows,
+    held_out: Rows,
+    synthetic: Rows,
     columns: Columns,
     targets: Sequence[str] = (),
     *,
@@ -43,7 +44,8 @@ def evaluate(
     Resemblance, utility and detection are measured against held-out rows: repeating training rows earns nothing.
 
     Args:
-        training: real rows that the generator saw, in the canonical types of `protocols.learning.table`.
+        training: real rows that the generator saw; of more than `arrays.MOST_ROWS` those that `arrays.drawn` names,
+            as of the other tables.
         held_out: real rows that it did not see.
         synthetic: the rows to measure.
         columns: the public schema of the columns to compare.
@@ -54,12 +56,13 @@ def evaluate(
     Raises:
         DataError: a table has too few rows to measure anything.
     """
-    for what, table in (("training", training), ("held-out", held_out), ("synthetic", synthetic)):
+    tables = {"training": training, "held-out": held_out, "synthetic": synthetic}
+    for what, table in tables.items():
         if len(table) < FEWEST_ROWS:
             raise DataError(f"{len(table)} {what} rows are too few to measure: at least {FEWEST_ROWS} are needed")
     asked = [target for target in targets if target in columns]
-    judge = _Judge(matrix(training, columns), matrix(held_out, columns), columns, seed, progress)
-    ours = matrix(synthetic, columns)
+    seen, unseen, ours = (matrix(table.take(drawn(table)), columns) for table in tables.values())
+    judge = _Judge(seen, unseen, columns, seed, progress)
     alone = _independent(judge.training, len(ours), np.random.default_rng([seed, INDEPENDENT]))
 
     resembles, auc = judge.resemblance(ours)
@@ -76,7 +79,7 @@ def evaluate(
     }
     independent = [_ratio(score.independent, score.real) for score in scores.values()]
     return Report(
-        rows=Rows(training=len(training), held_out=len(held_out), synthetic=len(synthetic)),
+        rows=Compared(training=len(seen), held_out=len(unseen), synthetic=len(ours)),
         columns=tuple(columns),
         resemblance=Resemblance.model_validate(resembles),
         baseline_independent=Reference.model_validate(
@@ -94,7 +97,7 @@ def evaluate(
         memorisation=memorised,
         memorisation_error=error,
         privacy=privacy,
-        notes=(*_unmeasured(utility, scores), *_silent(privacy)),
+        notes=(*_partial(tables), *_unmeasured(utility, scores), *_silent(privacy)),
     )
 
 
@@ -190,6 +193,14 @@ def _rounded(attack: Attack) -> Attack:
     return Attack.model_validate(
         {k: round(v, 4) if isinstance(v, float) else v for k, v in attack.model_dump().items()}
     )
+
+
+def _partial(tables: dict[str, Rows]) -> list[str]:
+    return [
+        f"measured on {len(drawn(table))} of the {len(table)} {what} rows, drawn at random"
+        for what, table in tables.items()
+        if len(drawn(table)) < len(table)
+    ]
 
 
 def _unmeasured(utility: dict[str, float | None], scores: dict[str, TargetUtility]) -> list[str]:

@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 
 from protocols.learning.diffusion import Denoiser, Diffusion
 from protocols.learning.parameters import DiffusionParameters
+from protocols.learning.standardised import Standardised
+from protocols.learning.tensors import map_rows, writing_rows
 from protocols.learning.training import train
 from services.errors import RunFailed
 
@@ -60,6 +62,26 @@ def test_a_killed_training_resumes_on_the_path_it_was_on(tmp_path: Path, monkeyp
 
 def killed_at_40_is_past(steps: list[int]):  # noqa: ANN201
     return lambda phase, step, total, loss: steps.append(step)
+
+
+def test_latents_in_a_file_train_as_latents_in_memory_do(tmp_path: Path) -> None:
+    with writing_rows(tmp_path / "latents", "latents", 2000, 3) as write:
+        write(a_ring())
+    mapped = map_rows(tmp_path / "latents")
+    first, again = (train(rows, SMALL, silent, device="cpu").sample(20, silent) for rows in (a_ring(), mapped))
+    np.testing.assert_array_equal(first, again)
+
+
+def test_latents_are_brought_to_mean_0_and_variance_1_however_many_blocks_they_take() -> None:
+    latents = np.random.default_rng(0).normal([3, -1e3, 0], [2, 0.5, 1], (20_000, 3)).astype(np.float32)
+    latents[:, 2] = 7
+    data = Standardised(latents, torch.device("cpu"))
+    found = data[torch.arange(len(data))].numpy()
+    np.testing.assert_allclose(found.mean(axis=0), 0, atol=1e-4)
+    np.testing.assert_allclose(found.std(axis=0), [1, 1, 0], atol=1e-4)
+    np.testing.assert_allclose(
+        found[:, :2] * data.spread[:2].numpy() + data.mean[:2].numpy(), latents[:, :2], rtol=1e-5
+    )
 
 
 def test_a_saved_model_draws_the_same_rows(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from safetensors.numpy import save
 
 from protocols.learning.diffusion import Diffusion
 from protocols.learning.parameters import DiffusionParameters
@@ -24,10 +25,11 @@ ENDLESS = SMALL.model_copy(update={"steps": 10**6, "epochs": 10**6})
 WATCHER = """
 import sys
 from pathlib import Path
-from tests.protocols.learning.test_ranks import ENDLESS, latents, train_in_ranks
+from tests.protocols.learning.test_ranks import ENDLESS, filed, latents, train_in_ranks
 folder = Path(sys.argv[1])
 train_in_ranks(
-    latents(), ENDLESS, lambda *told: told[1] and (folder / "trains").touch(), folder, processes=2, device="cpu"
+    filed(latents(), folder), ENDLESS, lambda *told: told[1] and (folder / "trains").touch(), folder,
+    processes=2, device="cpu",
 )
 """
 
@@ -59,6 +61,11 @@ def latents(rows: int = 500) -> NDArray[np.float32]:
     return np.random.default_rng(0).standard_normal((rows, 5)).astype(np.float32)
 
 
+def filed(latents: NDArray[np.float32], folder: Path) -> Path:
+    (folder / "latents").write_bytes(save({"latents": latents}))
+    return folder / "latents"
+
+
 @pytest.mark.parametrize(("batch", "count"), [(63, 2), (64, 2), (7, 3)])
 def test_shares_are_disjoint_cover_the_batch_and_average_to_its_mean(batch: int, count: int) -> None:
     values = np.random.default_rng(1).standard_normal(batch)
@@ -71,12 +78,14 @@ def test_shares_are_disjoint_cover_the_batch_and_average_to_its_mean(batch: int,
 @pytest.mark.slow
 def test_two_processes_train_what_one_does_and_leave_nothing_but_model_and_checkpoint(tmp_path: Path) -> None:
     said: list[int] = []
-    train_in_ranks(latents(), SMALL, lambda *told: said.append(told[1]), tmp_path, processes=2, device="cpu")
+    train_in_ranks(
+        filed(latents(), tmp_path), SMALL, lambda *told: said.append(told[1]), tmp_path, processes=2, device="cpu"
+    )
     shared = Diffusion.load(tmp_path / MODEL, "cpu").sample(50, silent)
     alone = train(latents(), SMALL, silent, device="cpu").sample(50, silent)
     assert np.abs(shared - alone).mean() < 0.05 * np.abs(alone).mean()  # half precision rounds its own way in each
     assert said[-1] == 60
-    assert {path.name for path in tmp_path.iterdir()} <= {MODEL, CHECKPOINT}
+    assert {path.name for path in tmp_path.iterdir()} <= {MODEL, CHECKPOINT, "latents"}
 
 
 @pytest.mark.slow
@@ -88,7 +97,7 @@ def test_processes_go_on_from_a_checkpoint_and_end_when_nobody_watches_any_longe
         train(latents(), ENDLESS, stops_at(40), tmp_path / CHECKPOINT, "cpu")
     said: list[int] = []
     with pytest.raises(KeyboardInterrupt):
-        train_in_ranks(latents(), ENDLESS, stops_at(60, said), tmp_path, processes=2, device="cpu")
+        train_in_ranks(filed(latents(), tmp_path), ENDLESS, stops_at(60, said), tmp_path, processes=2, device="cpu")
     assert next(step for step in said if step) == 40  # step 20 was kept, and the next report came 20 later
     assert not running(tmp_path)
 
@@ -107,4 +116,7 @@ def test_processes_end_when_whoever_watched_them_is_killed(tmp_path: Path) -> No
 @pytest.mark.slow
 def test_a_training_that_diverges_says_so(tmp_path: Path) -> None:
     with pytest.raises(RunFailed, match="no longer finite"):
-        train_in_ranks(np.full((10, 2), np.nan, dtype=np.float32), SMALL, silent, tmp_path, processes=2, device="cpu")
+        train_in_ranks(
+            filed(np.full((10, 2), np.nan, dtype=np.float32), tmp_path),
+            SMALL, silent, tmp_path, processes=2, device="cpu",
+        )  # fmt: skip

@@ -141,7 +141,7 @@ def test_codes_that_are_not_what_was_declared_are_set_aside_and_their_sender_is_
         message = encode(silo, progress)
         if silo._context.me == "south":
             assert isinstance(message.payload, Path)
-            encoded(change, message.payload, len(silo._split()[0]))
+            encoded(change, message.payload, len(silo._common(held_out=False)))
         return message
 
     monkeypatch.setattr(Silo, "_encode", spoil)
@@ -195,10 +195,10 @@ def test_identifiers_that_cannot_align_end_the_run_with_counts_and_never_rows(wo
 def test_a_training_that_diverges_ends_the_run_and_blames_no_silo(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def diverge(*_: object) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
-        return np.full((50, 64), np.nan, np.float32)
+    def diverge(*_: object) -> Iterator[np.ndarray[tuple[int, int], np.dtype[np.float32]]]:
+        yield np.full((50, 64), np.nan, np.float32)
 
-    monkeypatch.setattr("protocols.learning.diffusion.Diffusion.sample", diverge)
+    monkeypatch.setattr("protocols.learning.diffusion.Diffusion.chunks", diverge)
     run = finish(world)
     assert set(world.phases(run).values()) == {"failed"}
     assert "training diverged" in world.run(HUB, run).detail
