@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from scipy.special import ndtri
 from scipy.stats import rankdata
 
@@ -60,10 +61,9 @@ class CategoryReading:
 
 @dataclass(frozen=True)
 class Readings:
-    """What a silo knows of its columns, and never sends."""
+    """What a silo knows of its columns, and never sends; a `streams.Decoder`."""
 
-    columns: Columns
-    places: Mapping[str, slice]
+    encoder: Encoder
     parts: Mapping[str, QuantityReading | CategoryReading]
 
     @classmethod
@@ -71,14 +71,33 @@ class Readings:
         """Look at the training rows [n >= 1], a column at a time."""
         rng = np.random.default_rng(secrets.randbits(256))
         parts = {name: _reading(encoder, name, table[name], rng) for name in encoder.columns}
-        return cls(encoder.columns, encoder.places(), parts)
+        return cls(encoder, parts)
 
-    def decode(self, codes: Floats) -> pd.DataFrame:
-        """The table in canonical types that sampled codes [n, width] stand for; any finite numbers will do.
+    @property
+    def codec(self) -> Readings:
+        """What `streams.decode` reads codes with."""
+        return self
+
+    @property
+    def columns(self) -> Columns:
+        """The public schema."""
+        return self.encoder.columns
+
+    def places(self) -> dict[str, slice]:
+        """Which dimensions of a row's codes are a column's."""
+        return self.encoder.places()
+
+    def codes(self, latents: NDArray[np.float32], _: int = 0) -> Floats:
+        """The codes [n, width] that a block of latents [n, width] stands for, noise and all."""
+        return self.encoder.codes(latents)
+
+    def decode(self, latents: NDArray[np.float32]) -> pd.DataFrame:
+        """The table in canonical types that sampled latents [n, width] stand for; any finite numbers will do.
 
         Decode a sample as a whole: it is the ranks within it that are read off.
         """
-        return pd.DataFrame({name: part.decode(codes[:, self.places[name]]) for name, part in self.parts.items()})
+        codes = self.codes(latents)
+        return pd.DataFrame({name: self.parts[name].decode(codes[:, where]) for name, where in self.places().items()})
 
 
 def dealt(codes: Floats, words: Floats, shares: Floats) -> Labels:

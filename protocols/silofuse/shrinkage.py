@@ -10,32 +10,47 @@ have this covariance. All of it is made of released latents, so that no claim ch
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from protocols.learning.codes import Floats
-from protocols.learning.rows import spans
 
 
-def shrink(latents: NDArray[np.float32], deviations: Floats) -> None:
-    """Give rows [n >= 2, width] the covariance that they have without their noise, in place, about their mean.
+@dataclass(frozen=True)
+class Shrinkage:
+    """How rows are moved: about their mean [width], by a matrix [width, width]."""
 
-    Args:
-        latents: with independent noise.
-        deviations: of the noise, for each dimension [width].
-    """
-    rows, width = latents.shape
-    parts = spans(rows)
-    mean = sum(latents[part].sum(axis=0, dtype=np.float64) for part in parts) / rows
-    moments = np.zeros((width, width))
-    for part in parts:
-        centred = (latents[part] - mean) / deviations
-        moments += centred.T @ centred / rows
-    found, axes = np.linalg.eigh(moments)
-    turn = (axes * _gains(found, rows)) @ axes.T
-    for part in parts:
-        latents[part] = mean + ((latents[part] - mean) / deviations) @ turn * deviations
+    mean: Floats
+    turn: Floats
+
+    @classmethod
+    def of(cls, blocks: Iterable[NDArray[np.float32]], deviations: Floats) -> Shrinkage:
+        """Look at all rows, block by block [n, width].
+
+        Args:
+            blocks: at least one, of at least one row.
+            deviations: of the independent noise in each dimension [width].
+        """
+        count, width = 0, len(deviations)
+        about, sums, moments = np.zeros(width), np.zeros(width), np.zeros((width, width))
+        for block in blocks:
+            if not count:
+                about = block.mean(axis=0, dtype=np.float64)  # near the mean: squares are then summed without loss
+            units = (block - about) / deviations
+            count += len(block)
+            sums += units.sum(axis=0)
+            moments += units.T @ units
+        mean = sums / count
+        found, axes = np.linalg.eigh(moments / count - np.outer(mean, mean))
+        turn = (axes * _gains(found, count)) @ axes.T
+        return cls(about + mean * deviations, turn / deviations[:, None] * deviations)
+
+    def __call__(self, block: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Rows [n, width] with the covariance that they have without their noise."""
+        return np.asarray(self.mean + (block - self.mean) @ self.turn, dtype=np.float32)
 
 
 def _gains(found: Floats, rows: int) -> Floats:

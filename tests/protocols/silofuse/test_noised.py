@@ -20,7 +20,7 @@ from protocols.learning.tensors import TensorSpec, read_tensors
 from protocols.silofuse.claim import NoiseParameters, deviation, mechanism_of, norm_of
 from protocols.silofuse.noised import Encoder, released, upload
 from protocols.silofuse.readings import Readings, dealt
-from protocols.silofuse.shrinkage import shrink
+from protocols.silofuse.shrinkage import Shrinkage
 from services.errors import ConfigError
 from services.mechanism import Gaussian, Mechanism
 from tests import tables
@@ -137,7 +137,7 @@ def test_what_is_no_claim_is_refused(wrong: dict[str, Any]) -> None:
 def test_without_noise_it_decodes_what_it_encoded() -> None:
     table, encoder = people(2000), Encoder.draw(COLUMNS, ("cost",))
     latents, _ = released(encoder, table, MECHANISM, Quiet())
-    back = Readings.of(encoder, table).decode(encoder.codes(latents))
+    back = Readings.of(encoder, table).decode(latents)
     pd.testing.assert_frame_equal(back, conform(back, COLUMNS))
     for name in ("sex", "smoker", "died"):
         assert back[name].equals(table[name])
@@ -149,14 +149,14 @@ def test_without_noise_it_decodes_what_it_encoded() -> None:
 def test_any_finite_latents_decode_to_the_schema_and_keep_every_column_s_distribution() -> None:
     table, encoder = people(1000), Encoder.draw(COLUMNS)
     latents = np.random.default_rng(0).normal(0, 1e6, (500, encoder.width)).astype(np.float32)
-    back = Readings.of(encoder, table).decode(encoder.codes(latents))
+    back = Readings.of(encoder, table).decode(latents)
     pd.testing.assert_frame_equal(back, conform(back, COLUMNS))
     shares = back["smoker"].value_counts(normalize=True, dropna=False) - table["smoker"].value_counts(
         normalize=True, dropna=False
     )
     assert shares.abs().max() < 0.005
     assert back["age"].mean() == pytest.approx(table["age"].mean(), abs=1)
-    one = Readings.of(encoder, table).decode(encoder.codes(latents[:1]))
+    one = Readings.of(encoder, table).decode(latents[:1])
     pd.testing.assert_frame_equal(one, conform(one, COLUMNS))
 
 
@@ -184,9 +184,8 @@ def test_rows_under_known_noise_get_their_covariance_back() -> None:
     axes = rng.normal(size=(2, 12))
     clean = rng.normal(size=(8000, 2)) @ axes + 0.3 * rng.normal(size=(8000, 12)) + 5
     noised = (clean + rng.normal(size=clean.shape)).astype(np.float32)
-    found = noised * 3
-    shrink(found, np.full(12, 3.0))
-    found /= 3
+    blocks = [3 * noised[:3000], 3 * noised[3000:]]
+    found = np.concatenate([*map(Shrinkage.of(blocks, np.full(12, 3.0)), blocks)]) / 3
     wanted = np.corrcoef(clean.T)
     assert np.abs(np.corrcoef(found.T) - wanted).mean() < 0.3 * np.abs(np.corrcoef(noised.T) - wanted).mean()
     np.testing.assert_allclose(found.mean(axis=0), noised.mean(axis=0), atol=1e-3)
@@ -194,6 +193,7 @@ def test_rows_under_known_noise_get_their_covariance_back() -> None:
 
 @pytest.mark.parametrize("rows", [2, 40])
 def test_where_there_is_only_noise_or_hardly_a_row_it_stays_finite(rows: int) -> None:
-    found = np.random.default_rng(0).normal(size=(rows, 30)).astype(np.float32)
-    shrink(found, np.ones(30))
+    noise = np.random.default_rng(0).normal(size=(rows, 30)).astype(np.float32)
+    found = Shrinkage.of([noise], np.ones(30))(noise)
+    assert found.shape == noise.shape
     assert np.isfinite(found).all()
