@@ -19,6 +19,8 @@ from protocols.learning.schema import Category, Columns
 from services.errors import ConfigError
 from services.mechanism import Event, Gaussian, Mechanism, calibrated, composed
 
+DELTA = 1e-5
+
 
 class NoiseParameters(BaseModel):
     """The part called `training.noise` of a run specification.
@@ -33,7 +35,7 @@ class NoiseParameters(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     epsilon: float = Field(ge=0.01, le=50)
-    delta: float = Field(default=1e-5, ge=1e-15, le=1e-3)
+    delta: float = Field(default=DELTA, ge=1e-15, le=1e-3)
     skewed: tuple[str, ...] = ()
 
     def check(self, columns: Columns) -> None:
@@ -66,6 +68,13 @@ def deviation(mechanism: Mechanism, columns: Columns) -> float:
     """The noise on each dimension of a silo's latents: two rows are at most twice the norm apart."""
     assert isinstance(mechanism.event, Gaussian)  # noqa: S101 - what mechanism_of makes
     return mechanism.event.noise_multiplier * 2 * norm_of(columns)
+
+
+def deviation_for(epsilon: float, delta: float, columns: Columns) -> float:
+    """The noise that stands for any ε, to measure what it hides: beyond what a run may claim, too."""
+    from dp_accounting import get_sigma_gaussian  # noqa: PLC0415 - takes a second to load
+
+    return float(get_sigma_gaussian(epsilon, delta)) * 2 * norm_of(columns)
 
 
 def mechanism_of(epsilon: float, delta: float) -> Mechanism:
