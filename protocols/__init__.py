@@ -54,13 +54,25 @@ def check_spec(value: Mapping[str, Any], where: str) -> RunSpec:
     return spec
 
 
-def unprotected(name: str) -> Mapping[str, str]:
-    """What leaves a silo without a privacy claim under this protocol: kinds, and the sentence a policy must repeat.
+def sentences(name: str) -> Mapping[str, str]:
+    """All that can leave a silo without a privacy claim under a protocol: kinds, and what is to be said of each.
 
     Raises:
         ConfigError: there is no such protocol.
     """
     return cast(Mapping[str, str], _module(name).UNPROTECTED)
+
+
+def unprotected(spec: RunSpec) -> Mapping[str, str]:
+    """What leaves a silo without a privacy claim in a run: kinds, and the sentence a policy must repeat.
+
+    Args:
+        spec: a specification that has been checked.
+
+    Raises:
+        ConfigError: there is no such protocol.
+    """
+    return cast(Mapping[str, str], _module(spec.protocol).unprotected(spec))
 
 
 def spends(spec: RunSpec) -> Spend | None:

@@ -150,8 +150,8 @@ class SiloDesk:
             self._wait(run, "offered", f"waits for a policy that can be read: {error.what}")
             return
         try:
-            policy.check_run(run.protocol, protocols.unprotected(run.protocol))
-            protocols.check_spec(run.spec, "the offered run specification")  # its coordinator may not have
+            spec = protocols.check_spec(run.spec, "the offered run specification")  # its coordinator may not have
+            policy.check_run(run.protocol, protocols.unprotected(spec))
             self._check_budget(run)
         except (PolicyRefusal, ConfigError) as error:
             self._refuse(run, error)

@@ -23,14 +23,14 @@ def request(run: Run, me: str, dataset: str) -> dict[str, Mapping[str, Any]]:
     identifier = run.spec.get("identifier")
     named = {identifier["column"]: {"type": "identifier", "form": identifier["form"]}} if identifier else {}
     declared = {**run.spec.get("columns", {}), **run.spec["silos"][me]["columns"]}
-    return {"columns": {**named, **declared}, "unprotected": _unprotected(run.protocol), **_spends(run, dataset)}
+    return {"columns": {**named, **declared}, "unprotected": _unprotected(run), **_spends(run, dataset)}
 
 
-def _unprotected(protocol: str) -> Mapping[str, str]:
+def _unprotected(run: Run) -> Mapping[str, str]:
     try:
-        return protocols.unprotected(protocol)
+        return protocols.unprotected(protocols.check_spec(run.spec, "the offered run specification"))
     except ConfigError as error:  # such a run is declined, and shown all the same
-        return {protocol: error.what}
+        return {run.protocol: error.what}
 
 
 def _spends(run: Run, dataset: str) -> dict[str, Mapping[str, Any]]:

@@ -153,7 +153,7 @@ class _Queue:
 
 def permissive(protocol: str, **changes: Any) -> Policy:
     """A policy that lets a protocol run."""
-    allowed = {**protocols.unprotected(protocol), TABLE: TABLE_REASON}
+    allowed = {**protocols.sentences(protocol), TABLE: TABLE_REASON}
     return Policy(
         **{
             "protocols": (protocol,), "unprotected": allowed, "minimum_rows": 2, "approval": "automatic",

@@ -27,6 +27,10 @@ class Book:
     first: int
     words: NDArray[np.float32]
 
+    def after(self, dimensions: int) -> Book:
+        """The same book where so many other dimensions go before."""
+        return Book(dimensions + self.first, self.words)
+
 
 def blocks(columns: Columns) -> dict[str, Block]:
     """The blocks by column: the labels of categories, the flags of quantities that may be missing."""
@@ -43,7 +47,7 @@ def blocks(columns: Columns) -> dict[str, Block]:
     return found
 
 
-def span(columns: Columns) -> int:
+def width_of(columns: Columns) -> int:
     """How many dimensions a row's codes have."""
     scores = sum(not isinstance(column, Category) for column in columns.values())
     return scores + sum(block.width for block in blocks(columns).values())

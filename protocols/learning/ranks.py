@@ -14,14 +14,16 @@ import selectors
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
 import torch
+from safetensors.numpy import load_file, save
 from torch import distributed
 
 from protocols.learning.diffusion import chosen
+from protocols.learning.layout import Book
 from protocols.learning.parameters import DiffusionParameters
 from protocols.learning.tensors import map_rows
 from protocols.learning.training import Share, train
@@ -30,7 +32,7 @@ from services.errors import ConfigError, RunFailed
 from services.files import write_atomic
 
 CHECKPOINT, MODEL = "checkpoint", "diffusion"
-_PARAMETERS, _LOG = "ranks-parameters", "ranks-log"
+_PARAMETERS, _BOOKS, _LOG = "ranks-parameters", "ranks-books", "ranks-log"
 _LOOK = 1.0  # seconds between two looks while nothing is said
 _PATIENCE = 20.0  # seconds for the processes to end
 
@@ -43,6 +45,7 @@ def train_in_ranks(
     *,
     processes: int,
     device: str = "auto",
+    books: Sequence[Book] = (),
 ) -> None:
     """Train a denoiser as `protocols.learning.training.train` does, and leave it in `folder`.
 
@@ -53,6 +56,7 @@ def train_in_ranks(
         folder: private; holds the checkpoint to resume from, and the model at the end.
         processes: how many share the training; no more do than a batch has rows.
         device: "auto" (CUDA where there is one), "cpu" or "cuda": a GPU for each process.
+        books: the codewords among the latents' dimensions, where they are known.
 
     Raises:
         ConfigError: there are fewer GPUs than processes.
@@ -65,6 +69,7 @@ def train_in_ranks(
         )
     processes = min(processes, parameters.batch)
     write_atomic(folder / _PARAMETERS, parameters.model_dump_json().encode())
+    write_atomic(folder / _BOOKS, save({str(book.first): book.words for book in books}))
     command = [
         sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}",
         "-m", __name__, str(folder), str(latents), device,
@@ -75,7 +80,7 @@ def train_in_ranks(
         status = running.wait()
     if failure or status:
         raise RunFailed(failure or f"training in {processes} processes ended with {_last(folder / _LOG, status)}")
-    for name in (_PARAMETERS, _LOG):
+    for name in (_PARAMETERS, _BOOKS, _LOG):
         (folder / name).unlink()
 
 
@@ -128,7 +133,9 @@ def _rank(folder: Path, latents: Path, device: str) -> None:
     distributed.init_process_group("nccl" if place.type == "cuda" else "gloo")
     try:
         parameters = DiffusionParameters.model_validate_json((folder / _PARAMETERS).read_bytes())
-        model = train(map_rows(latents), parameters, _tell, folder / CHECKPOINT, str(place), share=share)
+        books = [Book(int(first), words) for first, words in load_file(folder / _BOOKS).items()]
+        checkpoint = folder / CHECKPOINT
+        model = train(map_rows(latents), parameters, _tell, checkpoint, str(place), books=books, share=share)
         if share.rank == 0:
             model.save(folder / MODEL)
     except RunFailed as error:

@@ -32,6 +32,11 @@ def check_spec(spec: RunSpec) -> None:
     parameters.check(spec.columns)
 
 
+def unprotected(_: RunSpec) -> Mapping[str, str]:
+    """Nothing leaves a silo without a privacy claim."""
+    return UNPROTECTED
+
+
 def spends(spec: RunSpec) -> Spend:
     """The mechanism of the run's family, and at which δ it is told."""
     from protocols.sgde.families import family  # noqa: PLC0415 - learning libraries only when a run is looked at

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from protocols.learning.parameters import DiffusionParameters
-from protocols.silofuse.messages import LATENTS, PSEUDONYMS, SECRET
+from protocols.silofuse.messages import LATENTS, LAYOUT, PSEUDONYMS, SECRET
+from protocols.silofuse.parameters import SiloFuseParameters
 from protocols.spec import RunSpec
 from services.errors import ConfigError
 
-RELEASES: Mapping[str, str] = {SECRET: "no-data", PSEUDONYMS: "unprotected", LATENTS: "unprotected"}
+RELEASES: Mapping[str, str] = {
+    SECRET: "no-data",
+    PSEUDONYMS: "unprotected",
+    LATENTS: "unprotected",
+    LAYOUT: "unprotected",
+}
 """What a silo sends, and what it says of each."""
 UNPROTECTED: Mapping[str, str] = {
     PSEUDONYMS: "keyed pseudonyms of identifiers: the coordinator sees set sizes and overlaps",
     LATENTS: "codes of private rows without differential privacy: personal data for the coordinator's eyes",
+    LAYOUT: "where each column lies among the codes: the coordinator reads every row's rank in every quantity, "
+    "tells rows of a category from others, and names neither",
 }
-"""What leaves a silo without a privacy claim, and the sentence that its policy must repeat to let it."""
+"""What can leave a silo without a privacy claim, and the sentence that its policy must repeat to let it."""
 
 
 def check_spec(spec: RunSpec) -> None:
@@ -25,7 +32,7 @@ def check_spec(spec: RunSpec) -> None:
         ConfigError: what is missing, and how to say it.
         pydantic.ValidationError: the protocol's own parameters are off.
     """
-    DiffusionParameters.model_validate(spec.training)
+    SiloFuseParameters.model_validate(spec.training)
     if spec.identifier is None:
         raise ConfigError(
             "SiloFuse aligns the silos' rows, so the run specification must name the `identifier` column",
@@ -40,6 +47,12 @@ def check_spec(spec: RunSpec) -> None:
         )
     if empty := [silo for silo, part in spec.silos.items() if not part.columns]:
         raise ConfigError(f"these silos declare no columns: {', '.join(empty)}", fix="declare what each one brings")
+
+
+def unprotected(spec: RunSpec) -> Mapping[str, str]:
+    """What leaves a silo without a privacy claim in this run: the layout only where the run's form is that."""
+    laid_out = SiloFuseParameters.model_validate(spec.training).form == "layout"
+    return {kind: sentence for kind, sentence in UNPROTECTED.items() if kind != LAYOUT or laid_out}
 
 
 def spends(_: RunSpec) -> None:

@@ -11,12 +11,14 @@ import numpy.typing as npt
 
 from protocols.learning.alignment import intersect, read_pseudonyms
 from protocols.learning.diffusion import Diffusion
-from protocols.learning.parameters import DiffusionParameters
+from protocols.learning.layout import Book, width_of
 from protocols.learning.ranks import CHECKPOINT, MODEL, train_in_ranks
 from protocols.learning.rows import spans
 from protocols.learning.tensors import TensorSpec, map_rows, read_tensors, write_tensors, writing_rows
 from protocols.learning.training import train
-from protocols.silofuse.messages import LATENTS, MAX_WIDTH, ORDER, PSEUDONYMS, SLICE
+from protocols.silofuse.forms import read_layout
+from protocols.silofuse.messages import LATENTS, LAYOUT, MAX_WIDTH, ORDER, PSEUDONYMS, SLICE
+from protocols.silofuse.parameters import SiloFuseParameters
 from protocols.spec import parse_spec
 from services.artifact import Derived
 from services.contract import Context, Done, Failed, Message, ProgressCallback, Received, Step, Work
@@ -35,9 +37,11 @@ class Coordinator:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._spec = parse_spec(context.spec)
-        self._parameters = DiffusionParameters.model_validate(self._spec.training)
+        parameters = SiloFuseParameters.model_validate(self._spec.training)
+        self._parameters, self._laid_out = parameters.diffusion, parameters.form == "layout"
         self._pseudonyms: dict[str, Received] = {}
         self._latents: dict[str, Received] = {}
+        self._layouts: dict[str, Received] = {}
         self._training_rows = 0
 
     def begin(self) -> Iterator[Step]:
@@ -56,8 +60,11 @@ class Coordinator:
         elif artifact.kind == LATENTS and artifact.sender not in self._latents and self._training_rows:
             self._read_latents(artifact)
             self._latents[artifact.sender] = artifact
-            if len(self._latents) == len(self._context.silos):
-                yield from self._learn()
+            yield from self._learn()
+        elif artifact.kind == LAYOUT and artifact.sender not in self._layouts and self._laid_out:
+            read_layout(artifact.path, self._spec.columns_of(artifact.sender))
+            self._layouts[artifact.sender] = artifact
+            yield from self._learn()
         else:
             raise InvalidArtifact(f"{artifact.sender} has no {artifact.kind} to send now")
 
@@ -98,6 +105,9 @@ class Coordinator:
         return read_tensors(artifact.path, {"latents": spec})["latents"]
 
     def _learn(self) -> Iterator[Step]:
+        awaited = [self._latents, *([self._layouts] if self._laid_out else [])]
+        if any(len(received) < len(self._context.silos) for received in awaited):
+            return
         yield Work("diffusion", self._train)
         yield Work("sampling", self._sample)
         release = Derived(digests=tuple(self._latents[silo].digest for silo in self._context.silos))
@@ -109,11 +119,23 @@ class Coordinator:
     def _train(self, progress: ProgressCallback) -> None:
         latents = self._join()
         workspace, device, processes = self._context.workspace, self._context.device, self._context.processes
+        books = self._books()
         if processes > 1:
-            train_in_ranks(latents, self._parameters, progress, workspace, processes=processes, device=device)
+            train_in_ranks(
+                latents, self._parameters, progress, workspace, processes=processes, device=device, books=books
+            )
         else:
-            model = train(map_rows(latents), self._parameters, progress, workspace / CHECKPOINT, device)
+            model = train(map_rows(latents), self._parameters, progress, workspace / CHECKPOINT, device, books=books)
             model.save(workspace / MODEL)
+
+    def _books(self) -> list[Book]:
+        """The codewords among all silos' latents, where these may be known."""
+        found, first = [], 0
+        for silo in self._context.silos if self._laid_out else ():
+            columns = self._spec.columns_of(silo)
+            found += [book.after(first) for book in read_layout(self._layouts[silo].path, columns)]
+            first += width_of(columns)
+        return found
 
     def _join(self) -> Path:
         """All silos' latents side by side in one file, of which a training takes rows as it needs them."""

@@ -39,25 +39,25 @@ def load(name: FormName, path: Path, columns: Columns) -> Form:
     return LearnedAutoencoder.load(path, columns)
 
 
-def write_layout(form: Autoencoder, path: Path) -> None:
+def write_layout(form: Form, path: Path) -> None:
     """Write what the coordinator needs to read unrotated codes: the codewords, by their block's first dimension."""
+    assert isinstance(form, Autoencoder)  # noqa: S101 - the only one whose latents have a layout
     write_tensors(path, {str(book.first): book.words for book in form.books()})
 
 
-def read_layout(path: Path, columns: Columns, first: int) -> list[Book]:
+def read_layout(path: Path, columns: Columns) -> list[Book]:
     """Read a silo's codewords.
 
     Args:
         path: what the silo sent.
         columns: the silo's part of the public schema.
-        first: where the silo's latents begin among all latents.
 
     Raises:
         InvalidArtifact: they are not the codewords that the schema calls for.
     """
     wanted = {str(block.first): block for block in layout(columns).values()}
     found = read_tensors(path, {name: _spec(block) for name, block in wanted.items()})
-    return [Book(first + wanted[name].first, words) for name, words in found.items()]
+    return [Book(wanted[name].first, words) for name, words in found.items()]
 
 
 def _spec(block: Block) -> TensorSpec:

@@ -21,10 +21,10 @@ from protocols.learning.alignment import (
 from protocols.learning.stored import Stored, storing, write_csv, write_parquet
 from protocols.learning.table import scan_table
 from protocols.learning.tensors import TensorSpec, read_tensors
-from protocols.silofuse import UNPROTECTED, report
-from protocols.silofuse.autoencoder import Autoencoder
-from protocols.silofuse.messages import LATENTS, ORDER, PSEUDONYMS, SECRET, SLICE
-from protocols.silofuse.streams import decode, encode
+from protocols.silofuse import UNPROTECTED, forms, report
+from protocols.silofuse.messages import LATENTS, LAYOUT, ORDER, PSEUDONYMS, SECRET, SLICE
+from protocols.silofuse.parameters import SiloFuseParameters
+from protocols.silofuse.streams import Form, decode, encode
 from protocols.spec import parse_spec
 from services.artifact import NoData, Unprotected
 from services.contract import Context, Done, Failed, Message, ProgressCallback, Received, Step, Work
@@ -50,6 +50,7 @@ class Silo:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._spec = parse_spec(context.spec)
+        self._form = SiloFuseParameters.model_validate(self._spec.training).form
         self._columns = self._spec.columns_of(context.me)
         if self._spec.identifier is None:
             raise ConfigError("SiloFuse needs an identifier column in the run specification")
@@ -150,6 +151,8 @@ class Silo:
         )
         rows.to_csv(self._context.workspace / ROWS, index=False)
         yield Work("latents", self._encode, to=(self._context.coordinator,))
+        if self._form == "layout":
+            yield Work("layout", self._lay_out, to=(self._context.coordinator,))
 
     def _common(self, *, held_out: bool) -> Stored:
         """The held-out or the training rows of the common records."""
@@ -162,16 +165,19 @@ class Silo:
     def _encode(self, progress: ProgressCallback) -> Message:
         path = self._context.workspace / AUTOENCODER
         training = self._common(held_out=False)
-        progress("autoencoder", 0, 1, None)
         # the secret codebooks and rotation are drawn once: a restart must not upload other codes of the same rows
         if not path.exists():
-            Autoencoder.fit(training, self._columns).save(path)
-        progress("autoencoder", 1, 1, None)
+            forms.fit(self._form, training, self._columns, self._context, progress).save(path)
         encode(self._autoencoder(), training, self._context.workspace / UPLOAD, progress)
         return Message(LATENTS, self._context.workspace / UPLOAD, Unprotected(reason=UNPROTECTED[LATENTS]))
 
-    def _autoencoder(self) -> Autoencoder:
-        return Autoencoder.load(self._context.workspace / AUTOENCODER, self._columns)
+    def _lay_out(self, _: ProgressCallback) -> Message:
+        path = self._context.workspace / "layout.safetensors"
+        forms.write_layout(self._autoencoder(), path)
+        return Message(LAYOUT, path, Unprotected(reason=UNPROTECTED[LAYOUT]))
+
+    def _autoencoder(self) -> Form:
+        return forms.load(self._form, self._context.workspace / AUTOENCODER, self._columns)
 
     def _read_slice(self, artifact: Received) -> npt.NDArray[np.float32]:
         return self._read(artifact.path, self._spec.rows)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from protocols.spec import RunSpec
 
 RELEASES = {"echo.greeting": "unprotected"}
@@ -10,6 +12,11 @@ UNPROTECTED = {"echo.greeting": "a greeting without privacy claim"}
 
 def check_spec(spec: RunSpec) -> None:
     """Any specification will do."""
+
+
+def unprotected(_: RunSpec) -> Mapping[str, str]:
+    """The greeting."""
+    return UNPROTECTED
 
 
 def spends(_: RunSpec) -> None:

@@ -97,7 +97,7 @@ class Containers:
 
     def _allow(self, silo: str) -> None:
         policy = {
-            "protocols": [self._protocol], "unprotected": dict(protocols.unprotected(self._protocol)),
+            "protocols": [self._protocol], "unprotected": dict(protocols.sentences(self._protocol)),
             "minimum_rows": 2, "approval": "automatic",
         }  # fmt: skip
         path = self.folder / silo / "policy.yaml"

@@ -44,7 +44,7 @@ class Watched(Federation):
     def allow(self, silo: str, **_: Any) -> None:
         """See `Federation.allow`."""
         both = ("silofuse", "sgde")
-        unprotected = {kind: words for name in both for kind, words in protocols.unprotected(name).items()}
+        unprotected = {kind: words for name in both for kind, words in protocols.sentences(name).items()}
         super().allow(silo, protocols=list(both), unprotected=unprotected, datasets={"records": _BUDGET})
 
     def close(self) -> None:

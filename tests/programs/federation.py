@@ -99,7 +99,7 @@ class Federation:
         """Write the silo's policy."""
         policy = {
             "protocols": [self.protocol],
-            "unprotected": dict(protocols.unprotected(self.protocol)),
+            "unprotected": dict(protocols.sentences(self.protocol)),
             "minimum_rows": 2,
         }
         text = yaml.safe_dump({**policy, "approval": "automatic", **changes})

@@ -11,6 +11,7 @@ import pytest
 from rich.console import Console
 
 import protocols
+from protocols.spec import parse_spec
 from services import board
 from silo_agent.request import request
 from tests import tables
@@ -47,7 +48,7 @@ def test_the_approver_reads_every_column_and_what_leaves_unprotected(world: Worl
     for name in (*tables.COLUMNS["north"], "person"):
         assert name in text
     assert "type integer, min 0, max 120" in text
-    for kind, sentence in protocols.unprotected("silofuse").items():
+    for kind, sentence in protocols.unprotected(parse_spec(tables.spec())).items():
         assert kind in text
         assert sentence in text
 
@@ -56,7 +57,7 @@ def test_programs_read_the_same(world: World, run: str) -> None:
     facts: dict[str, Any] = json.loads(shown(world, run, as_json=True))
     assert list(facts["columns"]) == ["person", *tables.COLUMNS["north"]]
     assert facts["columns"]["person"] == {"type": "identifier", "form": "text"}
-    assert facts["unprotected"] == dict(protocols.unprotected("silofuse"))
+    assert facts["unprotected"] == dict(protocols.unprotected(parse_spec(tables.spec())))
 
 
 def test_a_run_of_an_unknown_protocol_is_shown_all_the_same(

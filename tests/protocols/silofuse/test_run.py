@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from safetensors.numpy import save
 
+from protocols.silofuse import UNPROTECTED
 from protocols.silofuse.coordinator import Coordinator
 from protocols.silofuse.silo import Silo
 from services.contract import Context, Message, ProgressCallback, Received
@@ -30,7 +31,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     world.close()
 
 
-def finish(world: World, **training: int) -> str:
+def finish(world: World, **training: int | str) -> str:
     run = world.hub.submit(tables.spec(training={**TINY, **training}))
     world.settle()
     return run
@@ -57,6 +58,28 @@ def test_each_silo_uploads_its_codes_once_and_downloads_once_however_long_the_tr
         width = download // (50 * 4)  # the slice has the codes' width and 50 rows
         (upload,) = sent(world, silo, run, "silofuse.latents")
         assert upload == pytest.approx(rows * width * 4, rel=0.05)
+
+
+@pytest.mark.parametrize("form", ["paper", "layout"])
+def test_every_form_ends_with_synthetic_columns_at_every_silo(
+    world: World, form: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("protocols.silofuse.learned.STEPS", 50)
+    run = finish(world, form=form)
+    assert set(world.phases(run).values()) == {"done"}
+    for silo in world.silos:
+        assert list(pd.read_csv(world.outputs(silo) / run / "synthetic.csv")) == list(tables.COLUMNS[silo])
+        assert len(sent(world, silo, run, "silofuse.layout")) == (form == "layout")
+
+
+def test_a_silo_that_does_not_allow_a_known_layout_declines_such_a_run_and_no_other(world: World) -> None:
+    allowed = {kind: words for kind, words in UNPROTECTED.items() if kind != "silofuse.layout"}
+    world.policies["south"] = permissive("silofuse", unprotected=allowed)
+    run = finish(world, form="layout")
+    assert world.run("south", run).phase == "declined"
+    assert "silofuse.layout" in world.run("south", run).detail
+    assert sent(world, "south", run, "silofuse.latents") == []
+    assert set(world.phases(finish(world)).values()) == {"done"}
 
 
 def test_all_silos_train_on_the_same_people_in_the_same_order_and_hold_the_same_ones_out(world: World) -> None:
