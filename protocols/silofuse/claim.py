@@ -16,6 +16,7 @@ import math
 from pydantic import BaseModel, ConfigDict, Field
 
 from protocols.learning.schema import Category, Columns
+from services.artifact import Spend
 from services.errors import ConfigError
 from services.mechanism import Event, Gaussian, Mechanism, calibrated, composed
 
@@ -52,6 +53,11 @@ class NoiseParameters(BaseModel):
     def mechanism(self) -> Mechanism:
         """What each silo executes: one Gaussian, whose noise counts in the greatest distance between two rows."""
         return mechanism_of(self.epsilon, self.delta)
+
+    @property
+    def spend(self) -> Spend:
+        """What a release of noised rows says of itself."""
+        return Spend(mechanism=self.mechanism.model_dump(mode="json"), delta=self.delta)
 
     def together(self, silos: int) -> float:
         """The ε, at the same δ, of so many silos' uploads about one person together."""
