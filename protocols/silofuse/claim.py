@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from protocols.learning.schema import Category, Columns
 from services.artifact import Spend
 from services.errors import ConfigError
-from services.mechanism import Event, Gaussian, Mechanism, calibrated, composed
+from services.mechanism import Event, Gaussian, Mechanism, calibrated
 
 DELTA = 1e-5
 
@@ -61,7 +61,9 @@ class NoiseParameters(BaseModel):
 
     def together(self, silos: int) -> float:
         """The ε, at the same δ, of so many silos' uploads about one person together."""
-        return composed([self.mechanism] * silos).epsilon(self.delta)
+        from dp_accounting import get_epsilon_gaussian  # noqa: PLC0415 - takes a second to load
+
+        return float(get_epsilon_gaussian(_multiplier(self.mechanism) / math.sqrt(silos), self.delta))
 
 
 def norm_of(columns: Columns) -> float:
@@ -72,8 +74,7 @@ def norm_of(columns: Columns) -> float:
 
 def deviation(mechanism: Mechanism, columns: Columns) -> float:
     """The noise on each dimension of a silo's latents: two rows are at most twice the norm apart."""
-    assert isinstance(mechanism.event, Gaussian)  # noqa: S101 - what mechanism_of makes
-    return mechanism.event.noise_multiplier * 2 * norm_of(columns)
+    return _multiplier(mechanism) * 2 * norm_of(columns)
 
 
 def deviation_for(epsilon: float, delta: float, columns: Columns) -> float:
@@ -93,6 +94,11 @@ def mechanism_of(epsilon: float, delta: float) -> Mechanism:
         return Mechanism(adjacency="replace-one", event=calibrated(_gaussian, epsilon, delta))
     except ValueError as error:
         raise ConfigError(f"no noise keeps within this: {error}", fix="allow more ε, or a larger δ") from error
+
+
+def _multiplier(mechanism: Mechanism) -> float:
+    assert isinstance(mechanism.event, Gaussian)  # noqa: S101 - what mechanism_of makes
+    return mechanism.event.noise_multiplier
 
 
 def _gaussian(scale: float) -> Event:

@@ -116,6 +116,7 @@ def test_epsilon_is_that_of_a_gaussian_over_the_greatest_distance() -> None:
     assert deviation(MECHANISM, COLUMNS) == MECHANISM.event.noise_multiplier * 2 * norm_of(COLUMNS)
     parameters = NoiseParameters(epsilon=10.0)
     assert parameters.mechanism == MECHANISM
+    assert NoiseParameters(epsilon=50.0).together(16) > 300, "many silos' uploads at a weak claim are told as well"
     assert parameters.together(4) == pytest.approx(
         Mechanism(event=Gaussian(noise_multiplier=MECHANISM.event.noise_multiplier / 2)).epsilon(1e-5)
     )
