@@ -48,7 +48,7 @@ class Book:
     @classmethod
     def fit(cls, labels: Labels, count: int, rng: np.random.Generator) -> Book:
         """Draw codewords for `count` labels, and count how often `labels` [n >= 1] holds each."""
-        return cls(_spread(count, rng), np.bincount(labels, minlength=count) / len(labels))
+        return cls(spread(count, rng), np.bincount(labels, minlength=count) / len(labels))
 
     @property
     def width(self) -> int:
@@ -130,7 +130,7 @@ def book_width(labels: int) -> int:
     return 1 if labels <= 2 else min(8, math.ceil(math.log2(labels)) + 1)
 
 
-def _spread(count: int, rng: np.random.Generator) -> Floats:
+def spread(count: int, rng: np.random.Generator) -> Floats:
     """Codewords [count, width] spread over the sphere of radius sqrt(width) by mutual repulsion."""
     width = book_width(count)
     if count <= 2:
