@@ -17,7 +17,8 @@ PEERS       := .venv-peers/.installed
 
 .PHONY: help install demo demo-sgde demo-sgde-short demo-wire demo-short demo-wire-short demo-compose up down
 .PHONY: test test-fast test-helm test-rules test-images test-compose faults servers images sbom bundle schema charts
-.PHONY: lint format audit bench bench-step bench-sgde bench-silofuse bench-silofuse-short peers clean
+.PHONY: lint format audit bench bench-step bench-scale bench-sgde bench-silofuse bench-silofuse-short bench-noised
+.PHONY: peers clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -119,6 +120,11 @@ bench: $(INSTALLED) bench-step ## Measure sealing, store, coordinator, pool and 
 
 bench-step: $(INSTALLED) ## Measure private training steps beside plain ones and those of Opacus
 	$(BIN)/python -m tests.benchmarks.bench_step
+
+bench-scale: $(INSTALLED) ## Measure how SiloFuse grows with rows, columns and silos (an hour and 4 GiB of disk; build/scale-*.json)
+	$(BIN)/python -m tests.benchmarks.bench_scale --rows 10000 100000 1000000
+	$(BIN)/python -m tests.benchmarks.bench_scale --rows 20000 --columns 25 50 100 200
+	$(BIN)/python -m tests.benchmarks.bench_scale --rows 20000 --silos 2 4 8 16
 
 bench-sgde: $(INSTALLED) ## Measure a pool of private generators (DATA=folder of the tables; without it Breast Cancer alone)
 	$(BIN)/python -m tests.benchmarks.bench_sgde $(if $(DATA),--data $(DATA))

@@ -6,8 +6,19 @@ Gaussians (Balle and Wang, ICML 2018; Dong, Roth and Su, 2019), by privacy loss 
 
 dp_accounting is loaded when something is computed, not when a mechanism is only read: that takes a second.
 
-Adjacency is add-or-remove-one everywhere, and the unit is a person. `partition` names a public column by whose values
-the records were split before each part went through the event: a person is in one part, so the parts do not add up.
+The unit is a person. Under the adjacency *add-or-remove-one* a table has a person's record or lacks it. Under
+*replace-one* it has one record or any other in its place: the values are protected, the presence is not. That is what
+a release of one row for each person is about, since everybody sees how many there are. A Gaussian's noise multiplier
+counts in what one person can move under the adjacency, and ε is the same function of it. For samples it is another
+one, so that they are told under add-or-remove-one alone.
+
+Both kinds add up to a statement about values. A record that holds nothing adds nothing to a sum, and may be put in the
+place of another: against a table in which a person's values are blank, each kind costs at most what it costs under its
+own adjacency, and so does a composition of both, which `composed` tells as add-or-remove-one.
+
+`partition` names a public column by whose values the records were split before each part went through the event: a
+person is in one part, so the parts do not add up. What replaces a record may belong to another part: under replace-one
+there are none.
 """
 
 from __future__ import annotations
@@ -38,7 +49,7 @@ class _Part(BaseModel):
 
 
 class Gaussian(_Part):
-    """A sum to which one person adds a vector of norm at most 1, released with normal noise of this deviation."""
+    """Numbers that one person moves by a vector of norm at most 1, released with normal noise of this deviation."""
 
     event: Literal["gaussian"] = "gaussian"
     noise_multiplier: float = Field(ge=_LEAST_NOISE, le=1e6)
@@ -77,6 +88,7 @@ class Composed(_Part):
 
 
 Event = Annotated[Gaussian | Sampled | Repeated | Composed, Field(discriminator="event")]
+Adjacency = Literal["add-or-remove-one", "replace-one"]
 
 
 class Mechanism(_Part):
@@ -88,9 +100,15 @@ class Mechanism(_Part):
     """
 
     unit: Literal["person"] = "person"
-    adjacency: Literal["add-or-remove-one"] = "add-or-remove-one"
+    adjacency: Adjacency = "add-or-remove-one"
     partition: str | None = Field(default=None, min_length=1, max_length=128)
     event: Event
+
+    @model_validator(mode="after")
+    def _is_known_for_its_adjacency(self) -> Self:
+        if self.adjacency == "replace-one" and (self.partition is not None or _as_one_gaussian(self.event) is None):
+            raise ValueError("under replace-one, a mechanism is made of Gaussians over all records")
+        return self
 
     def epsilon(self, delta: float) -> float:
         """ε at δ, an upper bound.
@@ -120,7 +138,9 @@ def composed(mechanisms: Iterable[Mechanism]) -> Mechanism:
         ValueError: there is none, or they are of more different kinds than an ε is computed for.
     """
     counts: Counter[Gaussian | Sampled] = Counter()
+    adjacencies: set[Adjacency] = set()
     for mechanism in mechanisms:
+        adjacencies.add(mechanism.adjacency)
         for single, count in _singles(mechanism.event):
             counts[single] += count
     sums = {single: count for single, count in counts.items() if isinstance(single, Gaussian)}
@@ -128,7 +148,8 @@ def composed(mechanisms: Iterable[Mechanism]) -> Mechanism:
     if sums:
         precision = math.fsum(count / one.noise_multiplier**2 for one, count in sums.items())
         parts.append(Gaussian(noise_multiplier=1 / math.sqrt(precision)))
-    return Mechanism(event=parts[0] if len(parts) == 1 else Composed(of=tuple(parts)))
+    adjacency: Adjacency = "replace-one" if adjacencies == {"replace-one"} else "add-or-remove-one"
+    return Mechanism(adjacency=adjacency, event=parts[0] if len(parts) == 1 else Composed(of=tuple(parts)))
 
 
 def _singles(event: Event) -> Iterator[tuple[Gaussian | Sampled, int]]:

@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 import protocols
+from protocols.spec import RunSpec
 from services.artifact import Name, Unprotected, canonical_json, digest
 from services.contract import Message
 from services.courier import CONTROL
@@ -74,11 +75,17 @@ class Policy(BaseModel):
         """What the audit log says of the policy that allowed something."""
         return digest(canonical_json(self.model_dump(mode="json")))
 
-    def check_message(self, message: Message, recipients: Sequence[str]) -> str:
+    def check_message(self, message: Message, recipients: Sequence[str], spec: RunSpec | None) -> str:
         """Refuse an artifact that may not leave; returns the version of this policy.
 
+        Args:
+            message: the artifact.
+            recipients: who is to have it.
+            spec: what the run that it belongs to has agreed on; None where it belongs to none.
+
         Raises:
-            PolicyRefusal: its release is not allowed, or not to these recipients, or claims more than is true.
+            PolicyRefusal: its release is not allowed, or not to these recipients, or claims more than is true, or its
+                run does not call for it.
         """
         declared = "no-data" if message.kind.startswith(CONTROL) else _OWN.get(message.kind)
         declared = declared or protocols.release_of(message.kind)
@@ -91,6 +98,12 @@ class Policy(BaseModel):
             )
         if isinstance(message.release, Unprotected):
             self._check_unprotected(message.kind, message.release.reason)
+            if message.kind not in _OWN and (spec is None or message.kind not in protocols.unprotected(spec)):
+                raise PolicyRefusal(
+                    f"the run does not call for {message.kind!r} to leave unprotected",
+                    fix="this is a fault of the program: report it",
+                    kept="nothing was sealed",
+                )
         if message.kind == TABLE and (others := sorted(set(recipients) - set(self.release_to))):
             raise PolicyRefusal(
                 f"the policy does not release synthetic columns to {', '.join(others)}",

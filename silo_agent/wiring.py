@@ -7,6 +7,7 @@ from pathlib import Path
 
 import protocols
 from protocols.learning import gpu
+from protocols.spec import parse_spec
 from services.contract import Context, Message
 from services.control import Handler
 from services.keyring import KeyRing
@@ -65,8 +66,10 @@ def build(config: SiloConfig) -> Assembly:
     KeyRing.ensure(config.home, config.name)
     pinned(trust_folder(config))
 
-    def guard(_run: str, message: Message, recipients: Sequence[str]) -> str:
-        return load_policy(config).check_message(message, recipients)
+    def guard(run: str, message: Message, recipients: Sequence[str]) -> str:
+        known = parts.book.find(run)
+        spec = parse_spec(known.spec) if known else None
+        return load_policy(config).check_message(message, recipients, spec)
 
     def context(run: Run, workspace: Path) -> Context:
         return Context(
@@ -79,7 +82,7 @@ def build(config: SiloConfig) -> Assembly:
     def trust(news: News) -> TufTrust:
         return TufTrust(config.federation, trust_folder(config), store, wall_clock, news)
 
-    return assemble(
+    parts = assemble(
         config=config,
         ring=load_keys(config),
         trust=trust,
@@ -90,3 +93,4 @@ def build(config: SiloConfig) -> Assembly:
         context=context,
         reserve=lambda state: Spending(state, config.dataset, lambda: load_policy(config), wall_clock).reserve,
     )
+    return parts

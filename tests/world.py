@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,8 +20,9 @@ from coordinator.trust.draft import Draft
 from coordinator.trust.kept import KeptTrust
 from coordinator.trust.metadata import make_root, make_targets, roster_bytes
 from coordinator.trust.repository import Repository
+from protocols.spec import parse_spec
 from services.bus import BusError, Notice
-from services.contract import Context
+from services.contract import Context, Message
 from services.errors import StoreError
 from services.keyring import KeyRing
 from services.keys import SigningKey
@@ -253,7 +254,7 @@ class World:
             trust=lambda news: self.trust(name, news),
             store=self.store,
             bus=self.bus.of(name),
-            guard=lambda _run, message, to: "" if name == HUB else self.policies[name].check_message(message, to),
+            guard=lambda run, message, to: "" if name == HUB else self.judge(name, run, message, to),
             load=lambda protocol: protocols.half(protocol, role),
             context=context,
             reserve=lambda state: self.spending(name, state).reserve,
@@ -271,6 +272,10 @@ class World:
         )  # fmt: skip
         self.parties[name] = parts.party(self.desks[name])
         parts.trust.refresh()
+
+    def judge(self, name: str, run: str, message: Message, to: Sequence[str]) -> str:
+        known = self.parts[name].book.find(run)
+        return self.policies[name].check_message(message, to, parse_spec(known.spec) if known else None)
 
     def spending(self, name: str, state: State) -> Spending:
         return Spending(state, DATASET, lambda: self.policies[name], lambda: self.clock_of(name))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from protocols.silofuse.messages import LATENTS, LAYOUT, PSEUDONYMS, SECRET
+from protocols.silofuse.messages import LATENTS, LAYOUT, NOISED, PSEUDONYMS, SECRET
 from protocols.silofuse.parameters import SiloFuseParameters
 from protocols.spec import RunSpec
+from services.artifact import Spend
 from services.errors import ConfigError
 
 RELEASES: Mapping[str, str] = {
@@ -14,6 +15,7 @@ RELEASES: Mapping[str, str] = {
     PSEUDONYMS: "unprotected",
     LATENTS: "unprotected",
     LAYOUT: "unprotected",
+    NOISED: "spend",
 }
 """What a silo sends, and what it says of each."""
 UNPROTECTED: Mapping[str, str] = {
@@ -32,7 +34,9 @@ def check_spec(spec: RunSpec) -> None:
         ConfigError: what is missing, and how to say it.
         pydantic.ValidationError: the protocol's own parameters are off.
     """
-    SiloFuseParameters.model_validate(spec.training)
+    noise = SiloFuseParameters.model_validate(spec.training).noise
+    if noise is not None:
+        noise.check(spec.every_column)
     if spec.identifier is None:
         raise ConfigError(
             "SiloFuse aligns the silos' rows, so the run specification must name the `identifier` column",
@@ -50,10 +54,13 @@ def check_spec(spec: RunSpec) -> None:
 
 
 def unprotected(spec: RunSpec) -> Mapping[str, str]:
-    """What leaves a silo without a privacy claim in this run: the layout only where the run's form is that."""
-    laid_out = SiloFuseParameters.model_validate(spec.training).form == "layout"
-    return {kind: sentence for kind, sentence in UNPROTECTED.items() if kind != LAYOUT or laid_out}
+    """What leaves a silo without a privacy claim in this run: codes unless under noise, the layout in its own form."""
+    parameters = SiloFuseParameters.model_validate(spec.training)
+    leaves = {PSEUDONYMS: True, LATENTS: parameters.noise is None, LAYOUT: parameters.form == "layout"}
+    return {kind: sentence for kind, sentence in UNPROTECTED.items() if leaves[kind]}
 
 
-def spends(_: RunSpec) -> None:
-    """Nothing is released under differential privacy."""
+def spends(spec: RunSpec) -> Spend | None:
+    """The mechanism that covers every uploaded row, where the run asks for noise."""
+    noise = SiloFuseParameters.model_validate(spec.training).noise
+    return noise.spend if noise else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -16,13 +16,17 @@ from protocols.learning.ranks import CHECKPOINT, MODEL, train_in_ranks
 from protocols.learning.rows import spans
 from protocols.learning.tensors import TensorSpec, map_rows, read_tensors, write_tensors, writing_rows
 from protocols.learning.training import train
+from protocols.silofuse.claim import deviation
 from protocols.silofuse.forms import read_layout
-from protocols.silofuse.messages import LATENTS, LAYOUT, MAX_WIDTH, ORDER, PSEUDONYMS, SLICE
+from protocols.silofuse.messages import LATENTS, LAYOUT, MAX_WIDTH, NOISED, ORDER, PSEUDONYMS, SLICE
 from protocols.silofuse.parameters import SiloFuseParameters
+from protocols.silofuse.shrinkage import Shrinkage
 from protocols.spec import parse_spec
 from services.artifact import Derived
 from services.contract import Context, Done, Failed, Message, ProgressCallback, Received, Step, Work
 from services.errors import InvalidArtifact
+
+Latents = npt.NDArray[np.float32]
 
 MINIMUM_COMMON = 10  # fewer records than that are no training set, whatever the silos' policies say
 
@@ -39,6 +43,8 @@ class Coordinator:
         self._spec = parse_spec(context.spec)
         parameters = SiloFuseParameters.model_validate(self._spec.training)
         self._parameters, self._laid_out = parameters.diffusion, parameters.form == "layout"
+        self._noise = parameters.noise
+        self._kind = LATENTS if parameters.noise is None else NOISED
         self._pseudonyms: dict[str, Received] = {}
         self._latents: dict[str, Received] = {}
         self._layouts: dict[str, Received] = {}
@@ -57,7 +63,7 @@ class Coordinator:
             self._pseudonyms[artifact.sender] = artifact
             if len(self._pseudonyms) == len(self._context.silos):
                 yield from self._align()
-        elif artifact.kind == LATENTS and artifact.sender not in self._latents and self._training_rows:
+        elif artifact.kind == self._kind and artifact.sender not in self._latents and self._training_rows:
             self._read_latents(artifact)
             self._latents[artifact.sender] = artifact
             yield from self._learn()
@@ -100,7 +106,7 @@ class Coordinator:
 
     # learning
 
-    def _read_latents(self, artifact: Received) -> npt.NDArray[np.float32]:
+    def _read_latents(self, artifact: Received) -> Latents:
         spec = TensorSpec("float32", (self._training_rows, None), MAX_WIDTH)
         return read_tensors(artifact.path, {"latents": spec})["latents"]
 
@@ -141,10 +147,25 @@ class Coordinator:
         """All silos' latents side by side in one file, of which a training takes rows as it needs them."""
         path = self._context.workspace / "latents.safetensors"
         parts = [self._read_latents(self._latents[silo]) for silo in self._context.silos]
+        shrinkage = self._shrinkage(parts)
         with writing_rows(path, "latents", self._training_rows, sum(part.shape[1] for part in parts)) as write:
-            for span in spans(self._training_rows):
-                write(np.concatenate([part[span] for part in parts], axis=1))
+            for block in self._side_by_side(parts):
+                write(shrinkage(block))
         return path
+
+    def _side_by_side(self, parts: Sequence[Latents]) -> Iterator[Latents]:
+        return (np.concatenate([part[span] for part in parts], axis=1) for span in spans(self._training_rows))
+
+    def _shrinkage(self, parts: Sequence[Latents]) -> Callable[[Latents], Latents]:
+        """What is done to all silos' latents, side by side: nothing, where they are without noise."""
+        if self._noise is None:
+            return lambda block: block
+        mechanism, silos = self._noise.mechanism, self._context.silos
+        noise = [
+            np.full(part.shape[1], deviation(mechanism, self._spec.columns_of(silo)))
+            for silo, part in zip(silos, parts, strict=True)
+        ]
+        return Shrinkage.of(self._side_by_side(parts), np.concatenate(noise))
 
     def _sample(self, progress: ProgressCallback) -> None:
         model = Diffusion.load(self._context.workspace / MODEL, device=self._context.device)

@@ -10,6 +10,8 @@ PSEUDONYMS = "align.pseudonyms"
 ORDER = "align.order"
 # silo -> coordinator: codes of the common training rows
 LATENTS = "silofuse.latents"
+# silo -> coordinator, in the place of the codes where the run asks for noise: the same rows under a claim
+NOISED = "silofuse.noised-latents"
 # silo -> coordinator, in the form `layout` alone: the codewords among those codes
 LAYOUT = "silofuse.layout"
 # coordinator -> silo: its columns of the synthetic codes

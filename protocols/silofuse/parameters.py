@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from protocols.learning.parameters import DiffusionParameters
+from protocols.silofuse.claim import NoiseParameters
 
 FormName = Literal["opaque", "paper", "layout"]
 
@@ -17,9 +18,18 @@ class SiloFuseParameters(DiffusionParameters):
     Attributes:
         form: `opaque`, codes under a rotation that only the silo knows; `paper`, what a learned autoencoder makes of
             them; `layout`, codes as they are, with what the coordinator needs to read them: silos must allow it.
+        noise: covers every row that a silo uploads, with a claim (`protocols.silofuse.claim`); its encoder is made of
+            the public schema alone, and takes the place of the opaque one. None claims nothing.
     """
 
     form: FormName = Field(default="opaque")
+    noise: NoiseParameters | None = None
+
+    @model_validator(mode="after")
+    def _noise_has_its_own_form(self) -> Self:
+        if self.noise is not None and self.form != "opaque":
+            raise ValueError(f"noise goes with the form `opaque` alone: with `{self.form}` nothing could be claimed")
+        return self
 
     @property
     def diffusion(self) -> DiffusionParameters:

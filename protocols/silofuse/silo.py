@@ -22,11 +22,13 @@ from protocols.learning.stored import Stored, storing, write_csv, write_parquet
 from protocols.learning.table import scan_table
 from protocols.learning.tensors import TensorSpec, read_tensors
 from protocols.silofuse import UNPROTECTED, forms, report
-from protocols.silofuse.messages import LATENTS, LAYOUT, ORDER, PSEUDONYMS, SECRET, SLICE
+from protocols.silofuse.messages import LATENTS, LAYOUT, NOISED, ORDER, PSEUDONYMS, SECRET, SLICE
+from protocols.silofuse.noised import Encoder, upload
 from protocols.silofuse.parameters import SiloFuseParameters
-from protocols.silofuse.streams import Form, decode, encode
+from protocols.silofuse.readings import Readings
+from protocols.silofuse.streams import Decoder, Form, decode, encode
 from protocols.spec import parse_spec
-from services.artifact import NoData, Unprotected
+from services.artifact import NoData, Spend, Unprotected
 from services.contract import Context, Done, Failed, Message, ProgressCallback, Received, Step, Work
 from services.errors import ConfigError, InvalidArtifact
 from services.files import write_atomic
@@ -50,7 +52,8 @@ class Silo:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._spec = parse_spec(context.spec)
-        self._form = SiloFuseParameters.model_validate(self._spec.training).form
+        parameters = SiloFuseParameters.model_validate(self._spec.training)
+        self._form, self._noise = parameters.form, parameters.noise
         self._columns = self._spec.columns_of(context.me)
         if self._spec.identifier is None:
             raise ConfigError("SiloFuse needs an identifier column in the run specification")
@@ -150,7 +153,10 @@ class Silo:
             }
         )
         rows.to_csv(self._context.workspace / ROWS, index=False)
-        yield Work("latents", self._encode, to=(self._context.coordinator,))
+        if self._noise is None:
+            yield Work("latents", self._encode, to=(self._context.coordinator,))
+        else:
+            yield Work("latents", self._release, to=(self._context.coordinator,), spends=self._noise.spend)
         if self._form == "layout":
             yield Work("layout", self._lay_out, to=(self._context.coordinator,))
 
@@ -171,6 +177,16 @@ class Silo:
         encode(self._autoencoder(), training, self._context.workspace / UPLOAD, progress)
         return Message(LATENTS, self._context.workspace / UPLOAD, Unprotected(reason=UNPROTECTED[LATENTS]))
 
+    def _release(self, progress: ProgressCallback) -> Message:
+        """The same under noise, by an encoder that is drawn without a look at any row."""
+        assert self._noise is not None  # noqa: S101 - nothing else releases
+        path = self._context.workspace / AUTOENCODER
+        if not path.exists():
+            Encoder.draw(self._columns, self._noise.skewed).save(path)
+        training, file = self._common(held_out=False), self._context.workspace / UPLOAD
+        executed = upload(self._encoder(), training, self._noise.mechanism, file, progress)
+        return Message(NOISED, file, Spend(mechanism=executed.model_dump(mode="json"), delta=self._noise.delta))
+
     def _lay_out(self, _: ProgressCallback) -> Message:
         path = self._context.workspace / "layout.safetensors"
         forms.write_layout(self._autoencoder(), path)
@@ -179,12 +195,24 @@ class Silo:
     def _autoencoder(self) -> Form:
         return forms.load(self._form, self._context.workspace / AUTOENCODER, self._columns)
 
+    def _encoder(self) -> Encoder:
+        assert self._noise is not None  # noqa: S101 - without noise there is an autoencoder
+        return Encoder.load(self._context.workspace / AUTOENCODER, self._columns, self._noise.skewed)
+
+    def _decoder(self) -> Decoder:
+        if self._noise is None:
+            return self._autoencoder()
+        return Readings.of(self._encoder(), self._common(held_out=False))
+
+    def _width(self) -> int:
+        return (self._autoencoder() if self._noise is None else self._encoder()).width
+
     def _read_slice(self, artifact: Received) -> npt.NDArray[np.float32]:
         return self._read(artifact.path, self._spec.rows)
 
     def _read(self, path: Path, rows: int) -> npt.NDArray[np.float32]:
         """Latents as wide as this silo's, as a map of their file."""
-        return read_tensors(path, {"latents": TensorSpec("float32", (rows, self._autoencoder().width))})["latents"]
+        return read_tensors(path, {"latents": TensorSpec("float32", (rows, self._width()))})["latents"]
 
     def _take_slice(self, artifact: Received) -> Iterator[Step]:
         if ORDER not in self._seen:
@@ -202,7 +230,7 @@ class Silo:
 
     def _decode(self, artifact: Received, progress: ProgressCallback) -> None:
         workspace = self._context.workspace
-        synthetic = decode(self._autoencoder(), self._read_slice(artifact), workspace / SYNTHETIC, progress)
+        synthetic = decode(self._decoder(), self._read_slice(artifact), workspace / SYNTHETIC, progress)
         write_parquet(synthetic, workspace / "synthetic.parquet")
         write_csv(synthetic, workspace / "synthetic.csv")
 

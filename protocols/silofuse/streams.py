@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -14,12 +15,46 @@ from numpy.typing import NDArray
 from protocols.learning.codec import Codec
 from protocols.learning.codes import Floats
 from protocols.learning.rows import Rows, blocks, spans
+from protocols.learning.schema import Columns
 from protocols.learning.stored import Stored, storing
 from protocols.learning.tensors import writing_rows
 from services.contract import ProgressCallback
 
 
-class Form(Protocol):
+class Part(Protocol):
+    """How one column's codes are read."""
+
+    def decode(self, codes: Floats, /) -> pd.Series:
+        """Values [n] of codes [n, width]."""
+
+
+class Reading(Protocol):
+    """How a table's codes are read."""
+
+    @property
+    def columns(self) -> Columns:
+        """The public schema."""
+
+    @property
+    def parts(self) -> Mapping[str, Part]:
+        """Each column's."""
+
+    def places(self) -> dict[str, slice]:
+        """Which dimensions of a row's codes are a column's."""
+
+
+class Decoder(Protocol):
+    """A way from latents to a silo's columns."""
+
+    @property
+    def codec(self) -> Reading:
+        """From codes to columns."""
+
+    def codes(self, latents: NDArray[np.float32], number: int, /) -> Floats:
+        """The codes [n, width] that a block of latents [n, width] stands for, always the same."""
+
+
+class Form(Decoder, Protocol):
     """A fitted way between a silo's columns and its latents."""
 
     @property
@@ -32,9 +67,6 @@ class Form(Protocol):
 
     def encode(self, block: pd.DataFrame, number: int, /) -> NDArray[np.float32]:
         """Latents [n, width] of a block of rows: always the same for the same rows and the same block's number."""
-
-    def codes(self, latents: NDArray[np.float32], number: int, /) -> Floats:
-        """The codec's codes [n, codec.width] that a block of latents [n, width] stands for, always the same."""
 
     def save(self, path: Path) -> None:
         """Write all of it to one file, whole or not at all."""
@@ -52,7 +84,7 @@ def encode(form: Form, table: Rows, path: Path, progress: ProgressCallback) -> N
             write(form.encode(block, number))
 
 
-def decode(form: Form, latents: NDArray[np.float32], folder: Path, progress: ProgressCallback) -> Stored:
+def decode(form: Decoder, latents: NDArray[np.float32], folder: Path, progress: ProgressCallback) -> Stored:
     """Store the table that sampled latents [n, width] stand for, in a folder of its own.
 
     A quantity is read off at its rank among all rows, so the codes lie in a file from which each column is taken whole.

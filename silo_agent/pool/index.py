@@ -195,13 +195,17 @@ def claim(release: str) -> tuple[Mechanism, float]:
     """The mechanism and the δ of a release as the catalog carries it.
 
     Raises:
-        InvalidArtifact: it is malformed, or its mechanism is none of those whose ε is recomputed.
+        InvalidArtifact: it is malformed, or its mechanism is none of those whose ε is recomputed, or it claims nothing
+            about who took part.
     """
     spend = read_release(release)
     try:
-        return Mechanism.model_validate(spend.mechanism), spend.delta
+        mechanism = Mechanism.model_validate(spend.mechanism)
     except ValidationError:
         raise InvalidArtifact("its mechanism is none of those whose ε is recomputed, or malformed") from None
+    if mechanism.adjacency != "add-or-remove-one":
+        raise InvalidArtifact("its claim does not cover who took part, as the pool's do")
+    return mechanism, spend.delta
 
 
 def own_copy(outputs: Path, one: Listed) -> Path:

@@ -11,6 +11,7 @@ from tests.audit.bound import DELTA, Finding
 from tests.audit.families import FAMILY_GAMES
 from tests.audit.games import GAMES, many_canaries
 from tests.audit.planted import PLANTED
+from tests.audit.rows import PLANTED_ROWS, ROWS
 
 CONFIDENCE = 0.99
 STRUCTURAL = (
@@ -30,9 +31,10 @@ def main() -> int:
     trials = parser.parse_args().trials
     console = Console(width=120)
     paths = {"one step: 256 canaries at a time": many_canaries(20 * trials, CONFIDENCE)}
-    paths |= {game.title: game.play(trials, CONFIDENCE) for game in (*GAMES, *FAMILY_GAMES)}
+    paths |= {game.title: game.play(trials, CONFIDENCE) for game in (*GAMES, *FAMILY_GAMES, ROWS)}
     console.print(claims(paths))
     caught = {bug.title: bug.game.play(bug.trials, CONFIDENCE, bug.steps, bug.clip) for bug in PLANTED}
+    caught |= {bug.title: bug.play(bug.trials, CONFIDENCE) for bug in PLANTED_ROWS}
     console.print(mistakes(caught))
     sound = not any(finding.refuted for finding in paths.values())
     console.print("No claim is refuted." if sound else "A claim is refuted; one in a hundred true ones is, by chance.")

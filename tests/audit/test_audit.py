@@ -23,6 +23,7 @@ from tests.audit.bound import DELTA, _advantage, audited, explained
 from tests.audit.families import COLUMNS, EDGE, FAMILY_GAMES, FamilyGame, table
 from tests.audit.games import GAMES, Game, first, many_canaries
 from tests.audit.planted import PLANTED, Planted
+from tests.audit.rows import PLANTED_ROWS, ROWS, RowGame
 
 pytestmark = pytest.mark.slow
 SURE = 1 - 1e-6
@@ -41,6 +42,11 @@ def test_no_true_claim_is_refuted(game: Game) -> None:
 @pytest.mark.parametrize("game", FAMILY_GAMES, ids=lambda game: game.title)
 def test_no_true_claim_of_a_family_is_refuted(game: FamilyGame) -> None:
     assert not game.play(500, SURE).refuted
+
+
+def test_no_true_claim_about_a_row_is_refuted_and_the_attack_comes_near_it() -> None:
+    finding = ROWS.play(4000, SURE)
+    assert 0.6 * finding.claimed <= finding.found <= finding.claimed
 
 
 def test_a_vae_is_private_training_of_each_class_on_its_own_rows(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -63,6 +69,11 @@ def test_a_vae_is_private_training_of_each_class_on_its_own_rows(monkeypatch: py
 @pytest.mark.parametrize("bug", PLANTED, ids=lambda bug: bug.title)
 def test_every_planted_mistake_is_caught(bug: Planted) -> None:
     assert bug.game.play(bug.trials, SURE, bug.steps, bug.clip).refuted
+
+
+@pytest.mark.parametrize("bug", PLANTED_ROWS, ids=lambda bug: bug.title)
+def test_every_mistake_planted_into_the_upload_of_rows_is_caught(bug: RowGame) -> None:
+    assert bug.play(bug.trials, SURE).refuted
 
 
 def test_batch_norm_is_caught_before_there_is_anything_to_audit() -> None:

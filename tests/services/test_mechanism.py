@@ -53,6 +53,14 @@ def test_mechanisms_over_the_same_people_are_told_as_one() -> None:
         composed([])
 
 
+def test_replaced_records_add_up_among_themselves_and_with_others_to_what_blank_records_would_tell() -> None:
+    one = Mechanism(adjacency="replace-one", event=Gaussian(noise_multiplier=4))
+    assert composed([one] * 4) == Mechanism(adjacency="replace-one", event=Gaussian(noise_multiplier=2))
+    mixed = composed([one, one, Mechanism(event=one.event), Mechanism(event=one.event)])
+    assert mixed.adjacency == "add-or-remove-one"
+    assert mixed.epsilon(DELTA) == pytest.approx(epsilon(Gaussian(noise_multiplier=2)))
+
+
 def test_a_ceiling_is_judged_as_the_exact_value_says() -> None:
     mechanism = Mechanism(event=repeated(100, 0.05, 1.0))
     exact = mechanism.epsilon(DELTA)
@@ -88,6 +96,8 @@ def test_calibration_keeps_within_the_ceiling_and_wastes_little(of: Any) -> None
         {"event": {"event": "gaussian", "noise_multiplier": float("nan")}},
         {"event": {"event": "gaussian", "noise_multiplier": 1}, "epsilon": 0.1},
         {"event": {"event": "gaussian", "noise_multiplier": 1}, "adjacency": "none"},
+        {"event": SAMPLED, "adjacency": "replace-one"},
+        {"event": {"event": "gaussian", "noise_multiplier": 1}, "adjacency": "replace-one", "partition": "label"},
         {"event": {"event": "poisson-sampled-gaussian", "rate": 1.5, "noise_multiplier": 1}},
         {"event": {"event": "repeated", "count": 10**9, "of": {"event": "gaussian", "noise_multiplier": 1}}},
         {"event": {"event": "repeated", "count": 2, "of": {"event": "composed", "of": []}}},

@@ -35,8 +35,10 @@ def inversion(
     columns: Columns,
     pairs: Sequence[int] = (20, 500),
     seed: int = 0,
+    *,
+    network: bool = True,
 ) -> Inversion:
-    """Attack the latents [n, width] of a table [n] with so many leaked pairs.
+    """Attack the latents [n, width] of a table [n] with so many leaked pairs; `network` False: by the regression alone.
 
     The attacker has all latents. Quantities are sought as normal scores, since who knows a population's distribution
     has the values as well.
@@ -55,25 +57,31 @@ def inversion(
         leaked, asked = order[:count], order[count : count + MOST_ROWS]
         if len(asked) < FEWEST_ROWS:
             continue
-        scores = [sought.score(guesses, asked) for guesses in _attack(known, sought.aims, leaked, asked, seed)]
+        scores = [
+            sought.score(guesses, asked)
+            for guesses in _attack(known, sought.aims, leaked, asked, seed, network=network)
+        ]
         for key, values in zip(("r2", "accuracy"), zip(*scores, strict=True), strict=True):
             found[f"{key}_{count}"] = max((value for value in values if value is not None), default=None)
     return Inversion.model_validate({**found, "majority": sought.majority()})
 
 
 def _attack(
-    known: Floats, aims: Floats, leaked: NDArray[np.int64], asked: NDArray[np.int64], seed: int
+    known: Floats, aims: Floats, leaked: NDArray[np.int64], asked: NDArray[np.int64], seed: int, *, network: bool
 ) -> list[Floats]:
     """What a ridge regression and a neural network that saw the leaked rows say of the others [rows, aims]."""
-    ridge = RidgeCV(np.logspace(-4, 3, 15), alpha_per_target=True)
-    network = MLPRegressor(
-        hidden_layer_sizes=(128,), learning_rate_init=3e-3, alpha=1e-3, max_iter=300, random_state=seed
-    )
+    attackers: list[RidgeCV | MLPRegressor] = [RidgeCV(np.logspace(-4, 3, 15), alpha_per_target=True)]
+    if network:
+        attackers.append(
+            MLPRegressor(
+                hidden_layer_sizes=(128,), learning_rate_init=3e-3, alpha=1e-3, max_iter=300, random_state=seed
+            )
+        )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # it stops after 300 rounds, converged or not
         return [
             model.fit(known[leaked], aims[leaked].squeeze()).predict(known[asked]).reshape(len(asked), -1)
-            for model in (ridge, network)
+            for model in attackers
         ]
 
 

@@ -14,7 +14,7 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from protocols.learning.evaluate.arrays import matrix
-from protocols.learning.evaluate.pictures import matrices, panels
+from protocols.learning.evaluate.pictures import curve, matrices, panels
 from protocols.learning.evaluate.report import MEMORISED, Report
 from protocols.learning.schema import Columns
 from services.files import write_atomic
@@ -54,6 +54,7 @@ def render(
         matrices=matrices(ours, theirs, columns) if len(columns) > 1 else None,
         missing={"real": float(np.isnan(ours).mean()), "synthetic": float(np.isnan(theirs).mean())},
         memorised=MEMORISED,
+        curve=curve(report.noise_curve) if report.noise_curve else None,
         title=title,
         provenance=provenance,
         note=note,

@@ -16,6 +16,7 @@ from matplotlib.image import imsave
 from matplotlib.ticker import MaxNLocator
 
 from protocols.learning.evaluate.arrays import Floats, labels
+from protocols.learning.evaluate.report import NoiseCurve
 from protocols.learning.evaluate.resemblance import association, marginals
 from protocols.learning.schema import Category, Column, Columns, Date, Integer
 
@@ -76,6 +77,38 @@ class Matrices:
     synthetic: str
     difference: str
     pairs: tuple[Pair, ...]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """What leaked pairs tell, level by level of noise, each share or R² a height between 0 and 1.
+
+    Attributes:
+        ticks: what stands below each level.
+        chosen: the place of the level that the run claims.
+        traces: a height for each level, by what it is of; only what could be measured everywhere.
+        majority: the height that guessing the most frequent label reaches.
+    """
+
+    ticks: tuple[str, ...]
+    chosen: int | None
+    traces: dict[str, tuple[float, ...]]
+    majority: float | None
+
+
+def curve(noise: NoiseCurve) -> Curve:
+    """The picture of a report's noise curve."""
+    found = {
+        name: tuple(getattr(point.inversion, name) for point in noise.points)
+        for name in ("r2_20", "r2_500", "accuracy_500")
+    }
+    levels = [point.epsilon for point in noise.points]
+    return Curve(
+        tuple("no noise" if level is None else f"{level:g}" for level in levels),
+        levels.index(noise.claimed) if noise.claimed in levels and noise.claimed is not None else None,
+        {name: heights for name, heights in found.items() if None not in heights},
+        noise.points[0].inversion.majority,
+    )
 
 
 def panels(real: Floats, synthetic: Floats, columns: Columns) -> list[Panel]:

@@ -98,8 +98,31 @@ class Inversion(_Part):
     majority: float | None = None
 
 
+class NoisePoint(_Part):
+    """What leaked pairs tell under the noise that stands for an ε; without noise where that is null."""
+
+    epsilon: float | None
+    inversion: Inversion
+
+
+class NoiseCurve(_Part):
+    """What leaked pairs would tell by noise, on this silo's rows, in the encoding that carries a claim.
+
+    Attributes:
+        delta: at which every ε is told.
+        claimed: the run's own ε for one person's values in this silo's upload; null where it makes no claim.
+        together: the ε of all the run's silos' uploads about one person.
+        points: without noise first, then with more and more.
+    """
+
+    delta: float
+    claimed: float | None = None
+    together: float | None = None
+    points: tuple[NoisePoint, ...]
+
+
 class Report(_Part):
-    """All measures of one synthetic table; the last three parts are facts of the run, merged from outside.
+    """All measures of one synthetic table; the last four parts are facts of the run, merged from outside.
 
     Attributes:
         columns: the columns that were compared.
@@ -125,11 +148,12 @@ class Report(_Part):
     privacy: Privacy
     notes: tuple[str, ...] = ()
     latent_inversion: Inversion | None = None
+    noise_curve: NoiseCurve | None = None
     seconds: dict[str, float] | None = None
     bytes_sent: dict[str, int] | None = None
 
     def with_facts(self, facts: Mapping[str, Any]) -> Self:
-        """The same report with facts of the run: `latent_inversion`, `seconds`, `bytes_sent`.
+        """The same report with facts of the run: `latent_inversion`, `noise_curve`, `seconds`, `bytes_sent`.
 
         Raises:
             pydantic.ValidationError: a fact that a report does not know.

@@ -104,11 +104,6 @@ class Blocks:
         return pd.DataFrame({name: values[name] for name in columns})
 
 
-def clipped(rows: Floats, norm: float) -> Floats:
-    """Rows [n, m] of at most this norm."""
-    return np.asarray(rows * np.minimum(1, norm / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)))
-
-
 def triangle(rows: Floats) -> Floats:
     """The sum of r rᵀ over rows [n, m], its upper triangle with the off-diagonal times √2: of norm ‖r‖² for each."""
     upper = np.triu_indices(rows.shape[1])

@@ -34,9 +34,10 @@ from scipy.special import log_softmax, softmax
 
 from protocols.learning.codes import Floats, Labels
 from protocols.learning.noise import Noise
+from protocols.learning.scale import clipped
 from protocols.learning.schema import Columns
 from protocols.learning.tensors import TensorSpec
-from protocols.sgde.families.blocks import Blocks, clipped, covariance, pick, square, triangle
+from protocols.sgde.families.blocks import Blocks, covariance, pick, square, triangle
 from protocols.sgde.families.contract import Tensors
 from protocols.sgde.families.logistic_form import CLIP, RATE, STEPS, Shape, centre, feature_map, weightless
 from protocols.sgde.parameters import SgdeParameters

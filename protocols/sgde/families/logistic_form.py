@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from protocols.learning.codes import Floats
+from protocols.learning.scale import clipped
 from protocols.learning.schema import Columns
-from protocols.sgde.families.blocks import Blocks, clipped, square
+from protocols.sgde.families.blocks import Blocks, square
 from protocols.sgde.families.contract import Tensors, affordable
 from protocols.sgde.parameters import SgdeParameters
 from services.mechanism import Composed, Event, Gaussian, Repeated

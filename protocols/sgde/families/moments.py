@@ -29,9 +29,10 @@ import pandas as pd
 
 from protocols.learning.codes import Floats, Labels
 from protocols.learning.noise import Noise
+from protocols.learning.scale import clipped
 from protocols.learning.schema import Columns
 from protocols.learning.tensors import TensorSpec
-from protocols.sgde.families.blocks import Blocks, clipped, covariance, pick, square, triangle
+from protocols.sgde.families.blocks import Blocks, covariance, pick, square, triangle
 from protocols.sgde.families.contract import Tensors, affordable
 from protocols.sgde.parameters import SgdeParameters
 from services.contract import ProgressCallback

@@ -30,11 +30,12 @@ from scipy.sparse.csgraph import breadth_first_order, minimum_spanning_tree
 
 from protocols.learning.codes import Floats, Labels
 from protocols.learning.noise import Noise
+from protocols.learning.scale import Choice, Scale
 from protocols.learning.schema import Columns
 from protocols.learning.tensors import TensorSpec
 from protocols.sgde.families.contract import Tensors, affordable
 from protocols.sgde.families.counts import groups, margins, product, rake, shrunk
-from protocols.sgde.families.scale import Choice, Layout, Scale, layout
+from protocols.sgde.families.scale import Layout, layout
 from protocols.sgde.parameters import SgdeParameters
 from services.contract import ProgressCallback
 from services.errors import InvalidArtifact

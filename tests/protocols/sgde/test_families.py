@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from protocols.learning.noise import Noise
+from protocols.learning.scale import Scale
 from protocols.learning.schema import Number
 from protocols.learning.table import conform
 from protocols.learning.tensors import TensorSpec
 from protocols.sgde.families import family, logistic, moments, tan
 from protocols.sgde.families.counts import groups, margins, rake, simplex
-from protocols.sgde.families.scale import Scale
 from protocols.sgde.parameters import VaeParameters
 from services.errors import ConfigError, InvalidArtifact
 from services.mechanism import Mechanism

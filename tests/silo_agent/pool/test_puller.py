@@ -251,6 +251,7 @@ def claim(release: str) -> Listed:
         '{"release":"spend","mechanism":{"event":{"event":"gaussian","noise_multiplier":NaN}},"delta":1e-5}',
         '{"release":"spend","mechanism":{"event":{"event":"gaussian","noise_multiplier":1e-9}},"delta":1e-5}',
         '{"release":"spend","mechanism":{"event":{"event":"gaussian","noise_multiplier":9}},"delta":0}',
+        release_text(spend(Mechanism(adjacency="replace-one", event=Gaussian(noise_multiplier=8.0)))),
     ],
 )
 def test_a_crafted_claim_is_refused(release: str) -> None:

@@ -116,6 +116,30 @@ def test_axes_do_not_show_the_extremes_of_real_people(trial: Trial) -> None:
         assert sum(bar.real for bar in panel.bars) + (panel.missing.real if panel.missing else 0) == pytest.approx(1)
 
 
+LEAKS = {"r2_20": 0.4, "r2_500": 0.9, "accuracy_20": 0.8, "accuracy_500": 0.95, "majority": 0.6}
+NONE = {"r2_20": 0.0, "r2_500": 0.1, "accuracy_20": 0.6, "accuracy_500": 0.62, "majority": 0.6}
+
+
+@pytest.mark.parametrize("claimed", [None, 5.0])
+def test_the_page_says_aloud_whether_the_uploaded_rows_carry_a_claim(
+    trial: Trial, tmp_path: Path, claimed: float | None
+) -> None:
+    points = [{"epsilon": None, "inversion": LEAKS}, {"epsilon": 5.0, "inversion": NONE}]
+    facts = {"delta": 1e-5, "claimed": claimed, "together": claimed and 9.3, "points": points}
+    report = evaluate(trial.training, trial.held_out, trial.fresh, trial.columns).with_facts(
+        {"latent_inversion": LEAKS, "noise_curve": facts}
+    )
+    path = tmp_path / "report.html"
+    render(report, trial.training, trial.fresh, trial.columns, path, title="Noise", provenance={})
+    text = path.read_text()
+    assert text.count("<polyline") == 3
+    assert ("added no noise and makes no claim" in text) == (claimed is None)
+    assert ("at most ε = 5 at δ = 1e-05" in text) == (claimed is not None)
+    assert ("together tell ε = 9.3" in text) == (claimed is not None)
+    assert ('fill="var(--good)"' in text) == (claimed is not None), "the run's own level is marked"
+    assert "claims no differential privacy" in text, "which is about the synthetic table"
+
+
 def test_odd_columns_are_drawn(trial: Trial) -> None:
     columns = TypeAdapter(Columns).validate_python(
         {
