@@ -12,6 +12,7 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 import protocols.learning.evaluate
+from protocols.learning.evaluate.arrays import drawn
 from protocols.learning.evaluate.measure import STEPS, evaluate
 from protocols.learning.evaluate.report import Report
 from protocols.learning.schema import Columns
@@ -218,3 +219,19 @@ def test_without_the_extra_the_error_says_what_to_install(monkeypatch: pytest.Mo
     with pytest.raises(ConfigError, match="xgboost") as error:
         importlib.reload(protocols.learning.evaluate)
     assert "silokit[evaluation]" in error.value.fix
+
+
+def test_a_table_too_large_to_measure_whole_is_measured_on_rows_drawn_from_it_and_says_so(
+    trial: Trial, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("protocols.learning.evaluate.arrays.MOST_ROWS", 700)
+    first, again = (evaluate(trial.training, trial.held_out, trial.fresh, trial.columns) for _ in range(2))
+    assert first == again
+    assert first.rows.model_dump() == {"training": 700, "held_out": 600, "synthetic": 700}
+    assert "measured on 700 of the 900 training rows, drawn at random" in first.notes
+    assert "measured on 700 of the 900 synthetic rows, drawn at random" in first.notes
+    assert not [note for note in first.notes if "held-out" in note]
+    places = drawn(trial.training)
+    assert len(set(places)) == 700
+    assert (np.diff(places) > 0).all()
+    assert places[-1] > 850  # from all of the table, not its beginning
