@@ -13,10 +13,12 @@ BUILD       ?= images
 VOLUMES     ?=
 BIN         := .venv/bin
 INSTALLED   := .venv/.installed
+PEERS       := .venv-peers/.installed
 
 .PHONY: help install demo demo-sgde demo-sgde-short demo-wire demo-short demo-wire-short demo-compose up down
 .PHONY: test test-fast test-helm test-rules test-images test-compose faults servers images sbom bundle schema charts
-.PHONY: lint format audit bench bench-step bench-sgde clean
+.PHONY: lint format audit bench bench-step bench-scale bench-sgde bench-silofuse bench-silofuse-short bench-noised
+.PHONY: peers clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -119,8 +121,27 @@ bench: $(INSTALLED) bench-step ## Measure sealing, store, coordinator, pool and 
 bench-step: $(INSTALLED) ## Measure private training steps beside plain ones and those of Opacus
 	$(BIN)/python -m tests.benchmarks.bench_step
 
+bench-scale: $(INSTALLED) ## Measure how SiloFuse grows with rows, columns and silos (an hour and 4 GiB of disk; build/scale-*.json)
+	$(BIN)/python -m tests.benchmarks.bench_scale --rows 10000 100000 1000000
+	$(BIN)/python -m tests.benchmarks.bench_scale --rows 20000 --columns 25 50 100 200
+	$(BIN)/python -m tests.benchmarks.bench_scale --rows 20000 --silos 2 4 8 16
+
 bench-sgde: $(INSTALLED) ## Measure a pool of private generators (DATA=folder of the tables; without it Breast Cancer alone)
 	$(BIN)/python -m tests.benchmarks.bench_sgde $(if $(DATA),--data $(DATA))
 
+bench-silofuse: $(INSTALLED) $(PEERS) ## How good, how fast, compared with what (DATA=folder of the tables; an hour; goes on where it stopped)
+	$(BIN)/python -m tests.benchmarks.silofuse $(if $(DATA),--data $(DATA))
+
+bench-silofuse-short: $(INSTALLED) ## The same with little training, without peers: two minutes
+	$(BIN)/python -m tests.benchmarks.silofuse --short
+
+peers: $(PEERS) ## Make .venv-peers with SDV (CTGAN, TVAE), which the benchmark of SiloFuse compares with
+
+$(PEERS): tests/benchmarks/silofuse/peers.txt
+	$(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/pip install -q -c constraints.txt --no-deps $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch==2.13.0
+	.venv-peers/bin/pip install -q -r tests/benchmarks/silofuse/peers.txt
+	@touch $@
+
 clean: ## Remove everything that was made here
-	rm -rf .venv demo demo-sgde .cache build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-peers demo demo-sgde .cache build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -33,14 +33,14 @@ class Codebook(nn.Module):
         for name, tensor in (("words", words), ("blocks", blocks), ("named", named)):
             self.register_buffer(name, tensor)
         self.labels = len(words)
-        self.count = int(blocks.max()) + 1
+        self.count = int(blocks.max()) + 1 if self.labels else 0
 
     @classmethod
     def of(cls, books: Sequence[Book], mean: Tensor, spread: Tensor) -> Codebook:
         """The books of latents that were standardised by this mean and spread [width].
 
         Args:
-            books: at least one.
+            books: none where a silo has quantities alone.
             mean: of the latents.
             spread: of the latents; 0 where a dimension is constant.
         """
@@ -55,12 +55,26 @@ class Codebook(nn.Module):
             words[first : first + labels, dimensions] = torch.where(scale > 0, given / scale, 0.0)
             named[dimensions] = True
             first += labels
-        sizes = torch.tensor([len(book.words) for book in books], device=mean.device)
+        sizes = torch.tensor([len(book.words) for book in books], dtype=torch.int64, device=mean.device)
         return cls(words, torch.repeat_interleave(torch.arange(len(books), device=mean.device), sizes), named)
 
-    def expected(self, logits: Tensor) -> Tensor:
-        """The mean codewords [n, width] of labels as likely as logits [n, labels] say; 0 elsewhere."""
-        return self._log_shares(logits).exp() @ self.words
+    def expected(self, logits: Tensor, noisy: Tensor, sigma: Tensor) -> Tensor:
+        """The mean codewords [n, width] of labels as likely as a network and the noisy latents say; 0 elsewhere.
+
+        Args:
+            logits: the network's word [n, labels].
+            noisy: latents [n, width] with noise of strength sigma [n, 1].
+            sigma: that strength.
+        """
+        return self._log_shares(self._heard(logits, noisy, sigma)).exp() @ self.words
+
+    def loss(self, logits: Tensor, clean: Tensor, noisy: Tensor, sigma: Tensor) -> Tensor:
+        """The cross-entropy [n] of the labels of clean latents [n, width]; other arguments as those of `expected`."""
+        return self.entropy(self._heard(logits, noisy, sigma), clean)
+
+    def entropy(self, logits: Tensor, clean: Tensor) -> Tensor:
+        """The cross-entropy [n] of the labels of clean latents [n, width], summed over the blocks."""
+        return -(self._log_shares(logits) * self._chosen(self._nearness(clean))).sum(dim=1)
 
     def drawn(self, logits: Tensor, generator: torch.Generator) -> Tensor:
         """The codewords [n, width] of labels drawn as logits [n, labels] say; 0 elsewhere."""
@@ -68,13 +82,9 @@ class Codebook(nn.Module):
         uniform = torch.rand(logits.shape, generator=generator).clamp(1e-9, 1 - 1e-7)
         return self._chosen(logits - (-uniform.log()).log()) @ self.words
 
-    def evidence(self, noisy: Tensor, sigma: Tensor) -> Tensor:
-        """What latents [n, width] with noise of strength sigma [n, 1] themselves say of the labels, as logits."""
-        return self._nearness(noisy) / sigma**2
-
-    def loss(self, logits: Tensor, clean: Tensor) -> Tensor:
-        """The cross-entropy [n] of the labels of clean latents [n, width], summed over the blocks."""
-        return -(self._log_shares(logits) * self._chosen(self._nearness(clean))).sum(dim=1)
+    def _heard(self, logits: Tensor, noisy: Tensor, sigma: Tensor) -> Tensor:
+        """The network's word and that of the latents; the less noise, the louder both, lest one drown the other."""
+        return logits * (1 + 1 / sigma**2).sqrt() + self._nearness(noisy) / sigma**2
 
     def _log_shares(self, logits: Tensor) -> Tensor:
         scores = logits - self._most(logits)

@@ -1,12 +1,15 @@
 """Between a table and a matrix of codes: what went in comes back in type, bounds, grid and categories.
 
-A number or date becomes its normal score, a category a codeword. A missing value is one category more, or beside a
+A number or date becomes its normal score, a category a codeword, and so does a quantity that can only have a few
+values: what else it has to agree with (degrees with years of schooling) it then hits or misses by a whole label, where
+a score just over the edge of its cell would be off by one unnoticed. A missing value is one category more, or beside a
 number a flag, so that missingness is learnt like any other information. How wide the codes are follows from the
 public schema alone. A codec holds what it learnt from private rows and never leaves the silo that fitted it.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -14,7 +17,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from protocols.learning.codes import CLIP, Book, Floats, Labels, Scores
+from protocols.learning.codes import CLIP, Book, Floats, Labels, Scores, on_grid
 from protocols.learning.rows import Rows
 from protocols.learning.schema import Category, Column, Columns, Date, Integer, Number, Text
 from services.errors import DataError
@@ -22,17 +25,21 @@ from services.errors import DataError
 Quantity = Number | Integer | Date
 
 
-@dataclass(frozen=True)
-class CategoryCodec:
-    """A category's codes: its label's codeword; a missing one is the label after those declared."""
+FEW = 20
+"""So many values at most, by its public grid and bounds, and a quantity is coded as labels."""
 
-    column: Category
+
+@dataclass(frozen=True)
+class LabelCodec:
+    """The codes of a category, or of a quantity of few values: its label's codeword; missing is one label more."""
+
+    column: Category | Quantity
     book: Book
 
     @classmethod
-    def fit(cls, values: pd.Series, column: Category, rng: np.random.Generator) -> CategoryCodec:
-        """Draw a book for the declared labels, observed or not."""
-        return cls(column, Book.fit(as_labels(values, column), len(column.categories) + column.missing, rng))
+    def fit(cls, values: pd.Series, column: Category | Quantity, rng: np.random.Generator) -> LabelCodec:
+        """Draw a book for the labels that the schema allows, observed or not."""
+        return cls(column, Book.fit(_labels(values, column), label_count(column), rng))
 
     @property
     def width(self) -> int:
@@ -41,11 +48,15 @@ class CategoryCodec:
 
     def encode(self, values: pd.Series, _rng: np.random.Generator) -> Floats:
         """Codes [n, width] of values [n]."""
-        return self.book.encode(as_labels(values, self.column))
+        return self.book.encode(_labels(values, self.column))
 
     def decode(self, codes: Floats) -> pd.Series:
         """Values [n] of codes [n, width]."""
         labels = self.book.decode(codes)
+        if not isinstance(self.column, Category):
+            step, low, high = grid(self.column)
+            values = on_grid((math.ceil(low / step) + labels) * step, step, low, high)
+            return as_values(np.where(labels < levels(self.column), values, np.nan), self.column)
         known = np.where(labels < len(self.column.categories), labels, -1)
         return pd.Series(pd.Categorical.from_codes(known, dtype=pd.CategoricalDtype(list(self.column.categories))))
 
@@ -92,7 +103,7 @@ class QuantityCodec:
 class Codec:
     """The codes of a whole table, column by column in the schema's order."""
 
-    parts: Mapping[str, CategoryCodec | QuantityCodec]
+    parts: Mapping[str, LabelCodec | QuantityCodec]
 
     @classmethod
     def fit(cls, table: Rows, columns: Columns, rng: np.random.Generator) -> Codec:
@@ -154,29 +165,46 @@ class Codec:
         return out
 
     def _books(self) -> dict[str, Book]:
-        found = {name: p.book if isinstance(p, CategoryCodec) else p.flag for name, p in self.parts.items()}
+        found = {name: p.book if isinstance(p, LabelCodec) else p.flag for name, p in self.parts.items()}
         return {name: book for name, book in found.items() if book is not None}
 
     @classmethod
     def restore(cls, columns: Columns, tensors: Mapping[str, Floats]) -> Codec:
         """The codec for `columns` whose `tensors` these are."""
-        parts: dict[str, CategoryCodec | QuantityCodec] = {}
+        parts: dict[str, LabelCodec | QuantityCodec] = {}
         for index, (name, column) in enumerate(columns.items()):
             words = f"{index}.codewords"
             books = [Book(tensors[words], tensors[f"{index}.shares"])] if words in tensors else []
-            if isinstance(column, Category):
-                parts[name] = CategoryCodec(column, *books)
-            elif not isinstance(column, Text):
+            if isinstance(column, Text):
+                continue
+            if isinstance(column, Category) or label_count(column):
+                parts[name] = LabelCodec(column, *books)
+            else:
                 parts[name] = QuantityCodec(column, Scores(tensors[f"{index}.quantiles"], *grid(column)), *books)
         return cls(parts)
 
 
-def _fit(values: pd.Series, column: Column, rng: np.random.Generator) -> CategoryCodec | QuantityCodec:
+def _fit(values: pd.Series, column: Column, rng: np.random.Generator) -> LabelCodec | QuantityCodec:
     if isinstance(column, Text):
         raise DataError("free text cannot be synthesised", fix="leave the column out")
-    if isinstance(column, Category):
-        return CategoryCodec.fit(values, column, rng)
+    if isinstance(column, Category) or label_count(column):
+        return LabelCodec.fit(values, column, rng)
     return QuantityCodec.fit(values, column, rng)
+
+
+def levels(column: Quantity) -> float:
+    """How many values the public grid and bounds of a quantity allow."""
+    step, low, high = grid(column)
+    return math.floor(high / step) - math.ceil(low / step) + 1 if step else math.inf
+
+
+def label_count(column: Column) -> int:
+    """How many labels a column is coded in, with that for a missing value; 0 for one that has scores."""
+    if isinstance(column, Category):
+        return len(column.categories) + column.missing
+    if isinstance(column, Text) or levels(column) > FEW:
+        return 0
+    return int(levels(column)) + column.missing
 
 
 def grid(column: Quantity) -> tuple[float, float, float]:
@@ -185,6 +213,15 @@ def grid(column: Quantity) -> tuple[float, float, float]:
         return 1.0, float(np.datetime64(column.min).astype(int)), float(np.datetime64(column.max).astype(int))
     step = 1.0 if isinstance(column, Integer) else column.step or 0.0
     return step, float(column.min), float(column.max)
+
+
+def _labels(values: pd.Series, column: Category | Quantity) -> Labels:
+    if isinstance(column, Category):
+        return as_labels(values, column)
+    numbers, missing = as_numbers(values, column)
+    step, low, _ = grid(column)
+    places = np.round(np.where(missing, low, numbers) / step) - math.ceil(low / step)
+    return np.where(missing, int(levels(column)), places).astype(np.int64)
 
 
 def as_labels(values: pd.Series, column: Category) -> Labels:

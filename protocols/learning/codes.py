@@ -26,6 +26,10 @@ KNOTS = 1000
 CLIP = 4.0
 """Normal scores end here; one value in 16,000 lies beyond."""
 
+MIDDLE = 0.5
+"""The part of its cell over which a value on a grid, or one that repeats, is spread: what a sampler smears over a
+cell's edge falls into the gap."""
+
 TRUST = 50
 """Samples from which their ranks count more than their scores: the ranks of a few samples say little."""
 
@@ -68,9 +72,9 @@ class Book:
 class Scores:
     """The map between values and normal scores, by way of the quantiles [knots] of the fitted values.
 
-    A value on a public grid is spread evenly over its cell before it is scored, and rounded to the grid after;
-    off a grid, a value that repeats is spread over all of its quantiles. So no score is crowded, and spikes come
-    back as spikes.
+    A value on a public grid is spread over the middle of its cell when it is scored, and rounded to the grid after;
+    off a grid, a value that repeats is spread over the middle of its quantiles. So no score is crowded, and spikes
+    come back as spikes.
 
     Attributes:
         step: the grid's step; 0 where there is none.
@@ -93,11 +97,12 @@ class Scores:
 
     def encode(self, values: Floats, rng: np.random.Generator) -> Floats:
         """Scores [n] of values [n]; what lies outside the fitted values scores as the outermost of them."""
-        values = _jitter(values, self.step, rng)
         levels = np.linspace(0, 1, len(self.quantiles))
-        upper = np.interp(values, self.quantiles, levels)  # of quantiles that repeat numpy answers the last
-        lower = np.interp(-values, -self.quantiles[::-1], levels[::-1])
-        return np.asarray(np.clip(ndtri(lower + (upper - lower) * rng.random(len(values))), -CLIP, CLIP))
+        # of quantiles that repeat numpy answers the last
+        upper = np.interp(values + self.step / 2, self.quantiles, levels)
+        lower = np.interp(-values + self.step / 2, -self.quantiles[::-1], levels[::-1])
+        middle, room = (lower + upper) / 2, MIDDLE * (upper - lower)
+        return np.asarray(np.clip(ndtri(middle + room * (rng.random(len(values)) - 0.5)), -CLIP, CLIP))
 
     def decode(self, scores: Floats) -> Floats:
         """Values [n] of sampled scores [n], on the grid and within the bounds.

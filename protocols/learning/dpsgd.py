@@ -7,14 +7,15 @@ is public, no loss is reported and no step fails for what the data hold. The eve
 loop while it adds noise, not copied from the plan.
 
 The sum is rounded to float32 only after noise was added in float64. The sample and the noise of the next step are
-drawn on a second core meanwhile: they depend on nothing that the step computes.
+drawn on a second core meanwhile: they depend on nothing that the step computes. Where there is none, noise is added
+piece by piece as it is drawn, while it is in the core's cache.
 """
 
 from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -31,10 +32,11 @@ from services.contract import ProgressCallback
 from services.errors import ConfigError
 from services.mechanism import Event, Gaussian, Repeated, Sampled, calibrated
 
-Draw = tuple[NDArray[np.float64], NDArray[np.intp]]
+Draw = tuple[NDArray[np.intp], Iterable[NDArray[np.float64]]]
 
 REPORT_STEPS = 20
 _PROBE_ROWS = 3
+_PIECE = 1 << 15  # numbers added at a time: of all at once, torch would make copies in float64
 
 
 @dataclass(frozen=True)
@@ -142,10 +144,9 @@ class Steps:
     def __init__(self, sums: ClippedSum, data: Tensor, plan: Plan, noise: Noise) -> None:
         self._sums, self._data, self._plan, self._noise = sums, data, plan, noise
         self._count = 0
-        # on one core two threads, and the memory of two steps, would only push each other out of its cache
         alone = len(os.sched_getaffinity(0)) == 1
         self._thread = None if alone else ThreadPoolExecutor(1, thread_name_prefix="noise")
-        self._memory = deque(np.empty((1 if alone else 2, sums.total.numel())))
+        self._memory = deque(() if alone else np.empty((2, sums.total.numel())))
         self._drawn = self._ahead()
 
     def __enter__(self) -> Self:
@@ -165,21 +166,27 @@ class Steps:
         return _event(self._count, self._plan.rate, self._plan.noise_multiplier)
 
     def gradient(self) -> Tensor:
-        """The noisy mean gradient [p] over a fresh sample of the data: all that a step lets out."""
-        (noise, rows), self._drawn = self._drawn(), self._ahead()
+        """The noisy mean gradient [p] over a fresh sample: all that a step lets out. The next overwrites it."""
+        (rows, noise), self._drawn = self._drawn(), self._ahead()
         self._sums.add_up(self._data[torch.from_numpy(rows).to(self._data.device)])
-        total = self._sums.total
+        total, first = self._sums.total, 0
         self._count += 1
-        noisy = torch.empty_like(total)
-        # in one pass: added in float64, and rounded after
-        return torch.add(torch.from_numpy(noise).to(total.device), total, alpha=1 / self._plan.batch, out=noisy)
+        for piece in noise:
+            part = total[first : first + len(piece)]
+            first += len(piece)
+            # in one pass: added in float64, and rounded after
+            torch.add(torch.from_numpy(piece).to(part.device), part, alpha=1 / self._plan.batch, out=part)
+        return total
 
     def _ahead(self) -> Callable[[], Draw]:
         return self.draw if self._thread is None else self._thread.submit(self.draw).result
 
     def draw(self) -> Draw:
-        """All that is random in a step: the mean's noise [p], and the records that take part, possibly none."""
-        self._memory.rotate()  # the step that is under way uses the other half, where there is one
+        """All that is random in a step: the records that take part, possibly none, and the mean's noise in pieces."""
+        rows = self._noise.poisson_sample(len(self._data), self._plan.rate)
         scale = self._plan.noise_multiplier * self._plan.clip / self._plan.batch
-        noise = self._noise.normal(len(self._memory[0]), scale, self._memory[0])
-        return noise, self._noise.poisson_sample(len(self._data), self._plan.rate)
+        count = self._sums.total.numel()
+        if not self._memory:
+            return rows, self._noise.pieces(count, scale)
+        self._memory.rotate()  # the step that is under way uses the other half
+        return rows, np.split(self._noise.normal(count, scale, self._memory[0]), range(_PIECE, count, _PIECE))

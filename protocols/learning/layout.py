@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from protocols.learning.codec import label_count
 from protocols.learning.codes import book_width
-from protocols.learning.schema import Category, Columns
+from protocols.learning.schema import Columns
 
 
 @dataclass(frozen=True)
@@ -33,12 +34,11 @@ class Book:
 
 
 def blocks(columns: Columns) -> dict[str, Block]:
-    """The blocks by column: the labels of categories, the flags of quantities that may be missing."""
+    """The blocks by column: its labels, or the flag of a score that may be missing."""
     found, first = {}, 0
     for name, column in columns.items():
-        if isinstance(column, Category):
-            labels = len(column.categories) + column.missing
-        else:
+        labels = label_count(column)
+        if not labels:
             first += 1  # the score goes before its flag
             labels = 2 if column.missing else 0
         if labels:
@@ -49,5 +49,5 @@ def blocks(columns: Columns) -> dict[str, Block]:
 
 def width_of(columns: Columns) -> int:
     """How many dimensions a row's codes have."""
-    scores = sum(not isinstance(column, Category) for column in columns.values())
+    scores = sum(not label_count(column) for column in columns.values())
     return scores + sum(block.width for block in blocks(columns).values())

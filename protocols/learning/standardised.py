@@ -34,9 +34,10 @@ class Standardised:
         self.mean = torch.from_numpy(mean).float().to(device)
         self.spread = torch.from_numpy(np.where(spread > 1e-6, spread, 0.0)).float().to(device)
         self._divisor = torch.where(self.spread > 0, self.spread, 1.0)
-        self._latents = torch.from_numpy(latents)
+        self._latents = latents
+        self._held: Tensor | None = None
         if device.type == "cuda" and 2 * latents.nbytes < torch.cuda.mem_get_info(device)[0]:
-            self._latents = self._latents.to(device)
+            self._held = torch.from_numpy(latents.copy()).to(device)
 
     def __len__(self) -> int:
         return len(self._latents)
@@ -48,5 +49,5 @@ class Standardised:
 
     def __getitem__(self, rows: Tensor, /) -> Tensor:
         """The latents of these rows [m, width]."""
-        found = self._latents[rows.to(self._latents.device)]
+        found = torch.from_numpy(self._latents[rows.cpu().numpy()]) if self._held is None else self._held[rows]
         return (found.to(self.device) - self.mean) / self._divisor

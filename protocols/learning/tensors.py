@@ -194,8 +194,7 @@ def _map(path: Path, data_bytes: int, entry: Mapping[str, Any], dtype: Dtype) ->
     if not data_bytes:
         return np.empty(entry["shape"], dtype)
     start, stop = entry["data_offsets"]
-    # a private map: whoever changes the tensor changes a copy of that part, never the file
-    data = np.asarray(np.memmap(path, dtype=np.uint8, mode="c"))[-data_bytes:][start:stop]
+    data = np.asarray(np.memmap(path, dtype=np.uint8, mode="r"))[-data_bytes:][start:stop]
     return np.require(data.view(dtype).reshape(entry["shape"]), requirements="A")
 
 

@@ -30,7 +30,7 @@ from protocols.learning.codes import Floats
 from protocols.learning.diffusion import chosen, half_precision, linear, under
 from protocols.learning.rows import Rows
 from protocols.learning.schema import Columns
-from protocols.learning.tensors import TensorSpec, read_tensors
+from protocols.learning.tensors import map_rows
 from protocols.silofuse.autoencoder import Autoencoder
 from protocols.silofuse.streams import encode
 from services.contract import ProgressCallback
@@ -87,9 +87,8 @@ class LearnedAutoencoder:
         path = folder / _CODES
         try:
             encode(inner, table, path, lambda *_: None)
-            codes = read_tensors(path, {"latents": TensorSpec("float32", (len(table), inner.width))})["latents"]
             network = _Network(inner, max(32, HIDDEN // silos), torch.Generator().manual_seed(secrets.randbits(63)))
-            _train(network.to(chosen(device)), torch.from_numpy(codes), progress)
+            _train(network.to(chosen(device)), map_rows(path), progress)
         finally:
             path.unlink(missing_ok=True)
         return cls(inner, network.cpu().eval())
@@ -118,7 +117,7 @@ class LearnedAutoencoder:
     def codes(self, latents: NDArray[np.float32], number: int = 0) -> Floats:
         """A sample of the codes [n, codec.width] that a block of latents [n, width] may stand for, always the same."""
         generator = torch.Generator().manual_seed(int(self.inner.draw(number).integers(2**63)))
-        return self.inner.codes(self.network.sample(torch.from_numpy(latents), generator).numpy(), number)
+        return self.inner.codes(self.network.sample(torch.tensor(latents), generator).numpy(), number)
 
     def save(self, path: Path) -> None:
         """Write all of it to one file, whole or not at all."""
@@ -171,7 +170,7 @@ class _Network(nn.Module):
         means, variances, logits = self.heads(self.encode(codes) + noise)
         free = ~self.books.named
         numbers = gaussian_nll_loss(means[:, free], codes[:, free], variances[:, free], reduction="none").sum(dim=1)
-        total: Tensor = (numbers + self.books.loss(logits, codes)).mean()
+        total: Tensor = (numbers + self.books.entropy(logits, codes)).mean()
         return total
 
 
@@ -182,7 +181,7 @@ def _layers(widths: tuple[int, ...], generator: torch.Generator) -> nn.Sequentia
     return nn.Sequential(*layers[:-1])
 
 
-def _train(network: _Network, codes: Tensor, progress: ProgressCallback) -> None:
+def _train(network: _Network, codes: NDArray[np.float32], progress: ProgressCallback) -> None:
     device = network.books.words.device
     optimizer = torch.optim.AdamW(network.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY, fused=True)
     plan = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=STEPS, pct_start=0.05)
@@ -192,7 +191,7 @@ def _train(network: _Network, codes: Tensor, progress: ProgressCallback) -> None
         rows = torch.randint(len(codes), (BATCH,), generator=generator, device=device)
         noise = NOISE * torch.randn((BATCH, network.width), generator=generator, device=device)
         with half_precision(device):
-            loss = network.loss(codes[rows.to(codes.device)].to(device), noise)
+            loss = network.loss(torch.from_numpy(codes[rows.cpu().numpy()]).to(device), noise)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(network.parameters(), 1.0)

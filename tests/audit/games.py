@@ -54,7 +54,8 @@ class Game:
         count = trials * self.plan.steps
         model = nn.Linear(1, 1, bias=False)
         with kept(model, first, clip, torch.rand(3, 1)) as sums, steps(sums, data, self.plan, Noise()) as running:
-            released = torch.stack([running.gradient() for _ in range(count)]).double().numpy() * self.plan.batch
+            means = torch.stack([running.gradient().clone() for _ in range(count)])
+            released = means.double().numpy() * self.plan.batch
             executed = running.executed
         assert isinstance(executed, Repeated)
         claim = Repeated(count=max(1, executed.count // trials), of=executed.of)

@@ -14,8 +14,8 @@ from tests.audit.games import CLIP, FEWER, MORE, POISSON, SAMPLED, Game, StepsOf
 
 class NoNoise(Steps):
     def draw(self) -> Draw:
-        noise, rows = super().draw()
-        return noise * 0, rows
+        rows, noise = super().draw()
+        return rows, [piece * 0 for piece in noise]
 
 
 class ReusedSeed(Steps):
@@ -40,14 +40,14 @@ class Shuffled(Steps):
     """Epochs of a shuffled order in equal batches, claimed as Poisson samples."""
 
     def draw(self) -> Draw:
-        noise, _ = super().draw()
+        _, noise = super().draw()
         if not getattr(self, "_epoch", None):
             # where each record of an epoch stands; one record stands in one batch of it
             batches = round(1 / self._plan.rate)
             place = np.random.default_rng().permuted(np.arange(len(self._data)) % batches)
             turn = np.random.default_rng().integers(batches)
             self._epoch = [np.flatnonzero((place + turn) % batches == batch) for batch in range(batches)]
-        return noise, self._epoch.pop()
+        return self._epoch.pop(), noise
 
 
 class DividedByLength(Steps):
@@ -58,7 +58,7 @@ class DividedByLength(Steps):
 class DividedByBatch(Steps):
     def draw(self) -> Draw:
         drawn = super().draw()
-        self.__dict__.setdefault("_sizes", []).append(len(drawn[1]))
+        self.__dict__.setdefault("_sizes", []).append(len(drawn[0]))
         return drawn
 
     def gradient(self) -> Tensor:

@@ -50,15 +50,18 @@ class Task:
         return run
 
 
-def _number(low: float, high: float, *, missing: bool = False) -> dict[str, Any]:
+def number(low: float, high: float, *, missing: bool = False) -> dict[str, Any]:
+    """What a schema says of a quantity."""
     return {"type": "number", "min": low, "max": high, "missing": missing}
 
 
-def _integer(low: int, high: int) -> dict[str, Any]:
+def integer(low: int, high: int) -> dict[str, Any]:
+    """What a schema says of a count."""
     return {"type": "integer", "min": low, "max": high}
 
 
-def _category(*labels: str, missing: bool = False) -> dict[str, Any]:
+def category(*labels: str, missing: bool = False) -> dict[str, Any]:
+    """What a schema says of labels."""
     return {"type": "category", "categories": list(labels), "missing": missing}
 
 
@@ -71,14 +74,14 @@ def titanic(folder: Path) -> Task:
     """891 passengers; who survived."""
     table = pd.read_csv(folder / "titanic.csv").astype({"survived": str, "pclass": str})
     declared = {
-        "pclass": _category("1", "2", "3"),
-        "sex": _category("female", "male"),
-        "age": _number(0, 90, missing=True),
-        "sibsp": _integer(0, 10),
-        "parch": _integer(0, 10),
-        "fare": _number(0, 600),
-        "embarked": _category("C", "Q", "S", missing=True),
-        "survived": _category("0", "1"),
+        "pclass": category("1", "2", "3"),
+        "sex": category("female", "male"),
+        "age": number(0, 90, missing=True),
+        "sibsp": integer(0, 10),
+        "parch": integer(0, 10),
+        "fare": number(0, 600),
+        "embarked": category("C", "Q", "S", missing=True),
+        "survived": category("0", "1"),
     }
     return _task(table, declared, "survived", "1", ("fare", "sibsp", "parch"))
 
@@ -102,11 +105,11 @@ def breast_cancer(_: Path | None) -> Task:
     """569 tumours; which are benign."""
     table = load_breast_cancer(as_frame=True).frame
     table["diagnosis"] = table["target"].map({0: "malignant", 1: "benign"})
-    declared = {f"mean {name}": _number(*bounds) for name, (bounds, _) in CELLS.items()}
-    declared |= {f"{name} error": _number(*bounds) for name, (_, bounds) in CELLS.items()}
-    declared |= {f"worst {name}": _number(*bounds) for name, (bounds, _) in CELLS.items()}
+    declared = {f"mean {name}": number(*bounds) for name, (bounds, _) in CELLS.items()}
+    declared |= {f"{name} error": number(*bounds) for name, (_, bounds) in CELLS.items()}
+    declared |= {f"worst {name}": number(*bounds) for name, (bounds, _) in CELLS.items()}
     skewed = tuple(declared)
-    return _task(table, declared | {"diagnosis": _category("malignant", "benign")}, "diagnosis", "benign", skewed)
+    return _task(table, declared | {"diagnosis": category("malignant", "benign")}, "diagnosis", "benign", skewed)
 
 
 def adult(folder: Path) -> Task:
@@ -122,7 +125,7 @@ def adult(folder: Path) -> Task:
     }
     # the code book lists each category that occurs
     declared = {
-        name: _integer(*bounds[name]) if name in bounds else _category(*sorted(table[name].unique()))
+        name: integer(*bounds[name]) if name in bounds else category(*sorted(table[name].unique()))
         for name in table.columns
     }
     return _task(table, declared, "label", ">50K", ("fnlwgt", "capital-gain", "capital-loss"))
@@ -133,19 +136,19 @@ def wine(folder: Path) -> Task:
     kinds = {kind: pd.read_csv(folder / f"wine-{kind}.csv", encoding="utf-8-sig") for kind in ("red", "white")}
     table = pd.concat([part.assign(kind=kind) for kind, part in kinds.items()], ignore_index=True)
     declared = {
-        "fixedacidity": _number(3, 17),
-        "volatileacidity": _number(0, 2),
-        "citricacid": _number(0, 2),
-        "residualsugar": _number(0, 70),
-        "chlorides": _number(0, 0.7),
-        "freesulfurdioxide": _number(0, 300),
-        "totalsulfurdioxide": _number(0, 450),
-        "density": _number(0.98, 1.04),
-        "pH": _number(2.5, 4.5),
-        "sulphates": _number(0, 2.2),
-        "alcohol": _number(7, 16),
-        "quality": _integer(0, 10),
-        "kind": _category("white", "red"),
+        "fixedacidity": number(3, 17),
+        "volatileacidity": number(0, 2),
+        "citricacid": number(0, 2),
+        "residualsugar": number(0, 70),
+        "chlorides": number(0, 0.7),
+        "freesulfurdioxide": number(0, 300),
+        "totalsulfurdioxide": number(0, 450),
+        "density": number(0.98, 1.04),
+        "pH": number(2.5, 4.5),
+        "sulphates": number(0, 2.2),
+        "alcohol": number(7, 16),
+        "quality": integer(0, 10),
+        "kind": category("white", "red"),
     }
     skewed = ("volatileacidity", "residualsugar", "chlorides", "freesulfurdioxide", "density", "sulphates")
     return _task(table, declared, "kind", "red", skewed)

@@ -24,10 +24,10 @@ def a_codebook() -> Codebook:
 def test_a_block_counts_by_its_posterior_under_gaussian_noise() -> None:
     book, noisy, sigma = a_codebook(), torch.randn(50, 5), torch.full((50, 1), 0.7)
     logits = torch.randn(50, 5)
-    found = book.expected(logits + book.evidence(noisy, sigma))
+    found = book.expected(logits, noisy, sigma)
     words = torch.from_numpy(THREE.words)
     likelihood = torch.distributions.Normal(words, 0.7).log_prob(noisy[:, None, 1:3]).sum(dim=2)
-    posterior = (logits[:, :3] + likelihood).softmax(dim=1)
+    posterior = ((1 + 1 / 0.49) ** 0.5 * logits[:, :3] + likelihood).softmax(dim=1)
     torch.testing.assert_close(found[:, 1:3], posterior @ words, rtol=1e-4, atol=1e-4)
     assert found[:, [0, 3]].abs().max() == 0
 
@@ -39,7 +39,7 @@ def test_the_loss_is_the_cross_entropy_of_the_labels_over_all_blocks() -> None:
     clean[:, 1:3], clean[:, 4:] = torch.from_numpy(THREE.words)[labels], torch.from_numpy(TWO.words)[flags]
     expected = torch.nn.functional.cross_entropy(logits[:, :3], labels, reduction="none")
     expected += torch.nn.functional.cross_entropy(logits[:, 3:], flags, reduction="none")
-    torch.testing.assert_close(book.loss(logits, clean), expected)
+    torch.testing.assert_close(book.entropy(logits, clean), expected)
 
 
 def test_draws_follow_the_logits() -> None:

@@ -79,9 +79,8 @@ def test_latents_are_brought_to_mean_0_and_variance_1_however_many_blocks_they_t
     found = data[torch.arange(len(data))].numpy()
     np.testing.assert_allclose(found.mean(axis=0), 0, atol=1e-4)
     np.testing.assert_allclose(found.std(axis=0), [1, 1, 0], atol=1e-4)
-    np.testing.assert_allclose(
-        found[:, :2] * data.spread[:2].numpy() + data.mean[:2].numpy(), latents[:, :2], rtol=1e-5
-    )
+    back = found[:, :2] * data.spread[:2].numpy() + data.mean[:2].numpy()
+    np.testing.assert_allclose(back, latents[:, :2], atol=1e-3)
 
 
 def test_a_saved_model_draws_the_same_rows(tmp_path: Path) -> None:
@@ -99,7 +98,7 @@ def test_rows_are_drawn_in_chunks_that_fit_memory(monkeypatch: pytest.MonkeyPatc
     rows = model.sample(20, lambda phase, step, total, loss: calls.append((step, total)))
     assert rows.shape == (20, 3)
     assert len(np.unique(rows[:, 0])) == 20
-    assert calls == [(step, 90) for step in range(91)]
+    assert calls == [(step, 60) for step in range(61)]
 
 
 def test_progress_names_the_phase_the_step_and_a_falling_loss() -> None:

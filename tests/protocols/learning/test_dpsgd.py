@@ -2,6 +2,7 @@
 
 import os
 import threading
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -45,9 +46,9 @@ class Counting(Noise):
         self.scales: list[float] = []
         self.samples: list[int] = []
 
-    def normal(self, shape: Any, scale: float = 1.0, out: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
+    def pieces(self, count: int, scale: float = 1.0) -> Iterator[NDArray[np.float64]]:
         self.scales.append(scale)
-        return super().normal(shape, scale, out)
+        return super().pieces(count, scale)
 
     def poisson_sample(self, count: int, rate: float) -> NDArray[np.intp]:
         sample = super().poisson_sample(count, rate)
@@ -90,7 +91,7 @@ def test_empty_samples_take_a_noisy_step_like_any_other(count: int) -> None:
 def released(data: Tensor, plan: Plan) -> Tensor:
     """The first noisy gradient under a known key."""
     with kept(line(), squared, plan.clip, rows(3)) as sums, Steps(sums, data, plan, Noise(KEY)) as steps:
-        return steps.gradient()
+        return steps.gradient().clone()
 
 
 def test_one_record_more_changes_a_release_by_at_most_the_bound_over_the_public_batch() -> None:
@@ -112,7 +113,7 @@ def test_the_divisor_is_public_whatever_the_sample() -> None:
 def test_noise_of_the_promised_size_is_in_every_weight() -> None:
     plan = Plan(records=10, rate=1.0, steps=1, clip=2.0, noise_multiplier=1.5)
     with kept(line(), squared, 2.0, rows(3)) as sums, Steps(sums, rows(0), plan, Noise(KEY)) as steps:
-        found = torch.stack([steps.gradient() for _ in range(500)]) * plan.batch
+        found = torch.stack([steps.gradient().clone() for _ in range(500)]) * plan.batch
     assert found.std(dim=0).min() > 2.5
     assert float(found.std()) == pytest.approx(3.0, rel=0.02)
 
@@ -139,12 +140,16 @@ def test_a_key_repeats_a_training_and_nothing_else_does() -> None:
     assert not torch.equal(weights(None), weights(None))
 
 
-def test_one_core_and_two_release_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("piece", [7, 1 << 15])
+def test_one_core_and_two_release_the_same(monkeypatch: pytest.MonkeyPatch, piece: int) -> None:
+    monkeypatch.setattr("protocols.learning.noise._MOST", piece)
+    monkeypatch.setattr("protocols.learning.dpsgd._PIECE", piece)
     both = []
     for cores in ({0}, {0, 1}):
         monkeypatch.setattr(os, "sched_getaffinity", lambda _, cores=cores: cores)
-        both.append(released(rows(50), PLAN))
+        both.append(released(rows(0), PLAN))
     assert torch.equal(*both)
+    assert (both[0] != 0).all()  # no weight is left without noise
 
 
 def test_calibration_spends_what_it_may_and_refuses_what_it_cannot() -> None:

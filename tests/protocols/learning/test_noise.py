@@ -3,6 +3,7 @@
 Keys are fixed, so that these tests answer the same every time.
 """
 
+import itertools
 import os
 
 import numpy as np
@@ -15,6 +16,9 @@ from protocols.learning.noise import Noise
 KEY = bytes(range(32))
 FORKS = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # Python 3.12 warns of threads
 MANY = 2_000_000
+MOMENTS = (1, 0, 1, 0, 3, 0, 15, 0, 105)
+SUMS = np.array([[1, 1, 1, 1, 0, 0], [1, -1, 0, 0, 1, 1], [0, 0, 1, -1, 1j, -1j]])
+"""What each of three complex normals adds up of six pairs."""
 
 
 def test_moments_and_distribution_are_those_of_a_normal() -> None:
@@ -35,24 +39,56 @@ def test_the_tails_have_the_mass_that_a_normal_has(beyond: float) -> None:
 
 def test_numbers_of_one_call_do_not_depend_on_each_other() -> None:
     x = Noise(KEY).normal(MANY)
-    half = module._columns(MANY)  # the distance of two normals that came from the same radii
-    for lag in (1, 2, half, 2 * half):
+    apart = module._columns(MANY)  # the distance of normals that came from the same pairs
+    for lag in (1, 2, *(apart * np.arange(1, 7))):
         for one, other in ((x[:-lag], x[lag:]), (x[:-lag] ** 2 - 1, x[lag:] ** 2 - 1)):
             assert abs(np.mean(one * other)) / (one.std() * other.std()) < 4.5 / np.sqrt(len(one))
+
+
+def test_normals_of_the_same_pairs_are_independent_not_only_uncorrelated() -> None:
+    columns = module._columns(MANY)
+    x = Noise(KEY).normal(6 * columns * (MANY // (6 * columns))).reshape(-1, 6, columns)
+    x = x.swapaxes(0, 1).reshape(6, -1)
+    # all moments of up to order four, beside those of independent normals
+    for places in itertools.chain.from_iterable(
+        itertools.combinations_with_replacement(range(6), k) for k in (2, 3, 4)
+    ):
+        orders = np.bincount(places, minlength=6)
+        expected, square = (np.prod([MOMENTS[times * order] for order in orders]) for times in (1, 2))
+        found = np.prod(x[list(places)], axis=0).mean()
+        assert abs(found - expected) < 5 * np.sqrt((square - expected**2) / x.shape[1]), places
+    for direction in np.random.default_rng(0).standard_normal((20, 6)):
+        assert stats.kstest(direction @ x / np.linalg.norm(direction), "norm").pvalue > 1e-4
+
+
+def test_normals_are_orthogonal_sums_of_four_pairs_and_so_is_whatever_is_added_up_of_them() -> None:
+    np.testing.assert_array_equal(np.abs(SUMS).sum(axis=1), 4)
+    np.testing.assert_array_equal(SUMS @ SUMS.conj().T, 4 * np.eye(3))
+    # three sums over six pairs: a combination without three of the pairs would need three dependent columns
+    for three in itertools.combinations(range(6), 3):
+        assert abs(np.linalg.det(SUMS[:, three])) > 0.5
 
 
 def test_a_normal_is_the_sum_of_four_by_box_muller() -> None:
     pairs, rng = module._Pairs(100), np.random.default_rng(0)
     radii = rng.integers(-(1 << 63), 1 << 63, pairs._radii.shape)
     angles = rng.integers(-(1 << 31), 1 << 31, pairs._angles.shape, dtype=np.int32)
-    angles[:, :4] = (-(1 << 31), (1 << 31) - 1, 0, 1 << 30)  # the ends and the middle of the circle
-    radii[:, 4:6] = (0, -1)  # the greatest radius but one bit, and the least
+    angles[..., :4] = (-(1 << 31), (1 << 31) - 1, 0, 1 << 30)  # the ends and the middle of the circle
+    radii[..., 4:6] = (0, -1)  # the greatest radius but one bit, and the least
     pairs._radii[:], pairs._angles[:] = radii, angles
-    found = pairs.normals(0.5).reshape(2, -1)
+    found = pairs.normals(0.5).reshape(2, 3, -1)
     radius = np.sqrt(-2 * np.log(1 - (radii & ((1 << 63) - 1)).astype(np.longdouble) * np.longdouble(2) ** -63))
     angle = 2 * np.pi * angles.astype(np.longdouble) * np.longdouble(2) ** -32
-    np.testing.assert_allclose(found[0], (radius * np.cos(angle)).sum(axis=0) / 2, atol=2e-14)
-    np.testing.assert_allclose(found[1], (radius * np.sin(angle)).sum(axis=0) / 2, atol=2e-14)
+    expected = SUMS @ (radius * (np.cos(angle) + 1j * np.sin(angle))).reshape(6, -1) / 2
+    np.testing.assert_allclose(found[0], expected.real, atol=2e-14)
+    np.testing.assert_allclose(found[1], expected.imag, atol=2e-14)
+
+
+def test_pieces_are_the_same_numbers() -> None:
+    count = 2 * module._MOST + 5
+    pieces = [piece.copy() for piece in Noise(KEY).pieces(count, 2.0)]
+    assert len(pieces) > 1
+    np.testing.assert_array_equal(np.concatenate(pieces), Noise(KEY).normal(count, 2.0))
 
 
 def test_memory_that_is_handed_in_is_filled() -> None:

@@ -8,6 +8,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from protocols.learning.layout import blocks, width_of
+from protocols.learning.schema import Number
 from protocols.silofuse import forms
 from protocols.silofuse.autoencoder import Autoencoder
 from protocols.silofuse.learned import LearnedAutoencoder
@@ -50,6 +51,19 @@ def test_a_form_decodes_what_it_encodes_also_after_a_restart(name: forms.FormNam
 def test_how_wide_latents_are_follows_from_the_schema(name: forms.FormName, tmp_path: Path) -> None:
     wide = 2 * len(COLUMNS) if name == "paper" else width_of(COLUMNS)
     assert fitted(name, tmp_path).width == wide
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_a_silo_of_quantities_alone_has_every_form(name: forms.FormName, tmp_path: Path) -> None:
+    columns = {"cost": Number(type="number", min=-10, max=10)}
+    table = pd.DataFrame({"cost": np.random.default_rng(1).standard_normal(400)})
+    context = Context(run="r", spec={}, me="a", coordinator="hub", silos=("a", "b"), workspace=tmp_path)
+    form = forms.fit(name, table, columns, context, silent)
+    back = form.codec.decode(form.codes(form.encode(table, 0), 0))
+    assert np.corrcoef(back["cost"], table["cost"])[0, 1] > 0.9
+    if name == "layout":
+        forms.write_layout(form, tmp_path / "layout")
+        assert forms.read_layout(tmp_path / "layout", columns) == []
 
 
 def test_only_a_layout_tells_which_dimension_is_which(tmp_path: Path) -> None:
