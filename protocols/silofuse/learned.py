@@ -40,7 +40,7 @@ from services.files import write_atomic
 LATENTS_PER_COLUMN = 2
 HIDDEN = 1024
 """Units of a hidden layer, shared out over the silos (the paper, section V)."""
-STEPS, BATCH, LEARNING_RATE, WEIGHT_DECAY = 3000, 512, 2e-3, 0.01
+STEPS, BATCH, LEARNING_RATE, WEIGHT_DECAY = 2000, 512, 2e-3, 0.01
 NOISE = 0.05
 """Noise on the latents while training, of their spread: what decodes alike lies together."""
 REPORT_STEPS = 50
@@ -184,7 +184,7 @@ def _layers(widths: tuple[int, ...], generator: torch.Generator) -> nn.Sequentia
 def _train(network: _Network, codes: NDArray[np.float32], progress: ProgressCallback) -> None:
     device = network.books.words.device
     optimizer = torch.optim.AdamW(network.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY, fused=True)
-    plan = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=STEPS, pct_start=0.05)
+    plan = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, STEPS)
     # fresh entropy, of this training alone
     generator = torch.Generator(device).manual_seed(secrets.randbits(63))
     for step in range(STEPS):
