@@ -143,5 +143,8 @@ $(PEERS): tests/benchmarks/silofuse/peers.txt
 	.venv-peers/bin/pip install -q -r tests/benchmarks/silofuse/peers.txt
 	@touch $@
 
+bench-noised: $(INSTALLED) ## Measure what a claim about uploaded rows costs (DATA=folder of the tables; without it SUPPORT2 alone)
+	$(BIN)/python -m tests.benchmarks.bench_noised $(if $(DATA),--data $(DATA))
+
 clean: ## Remove everything that was made here
 	rm -rf .venv .venv-peers demo demo-sgde .cache build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -67,7 +67,7 @@ class NoiseParameters(BaseModel):
 
 
 def norm_of(columns: Columns) -> float:
-    """The greatest norm of a row's latent: 1 for each quantity and category, and 1 for each that may be missing."""
+    """The greatest norm of a row's latent: each quantity, category and flag of what is missing has 1 at most."""
     flags = sum(column.missing for column in columns.values() if not isinstance(column, Category))
     return math.sqrt(len(columns) + flags)
 

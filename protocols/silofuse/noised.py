@@ -2,8 +2,9 @@
 
 The encoder is drawn from the public schema and fresh secrets alone. It never sees the table, so that a row's latent is
 a function of that row and of nothing else that is private: quantities on the public scale between their bounds,
-codewords for labels, flags for what is missing, turned by a rotation, cut to a public norm, and covered by noise of
-the operating system's entropy. That is all that leaves (`released`); what is claimed of it stands in `claim`.
+codewords for labels, flags for what is missing, each of norm 1 at most; turned by a rotation, cut to a public norm,
+and covered by noise of the operating system's entropy. That is all that leaves (`released`); what is claimed of it
+stands in `claim`.
 
 The rotation and the codewords are secret as in the opaque form; the claim does not rest on them.
 """
@@ -30,10 +31,6 @@ from protocols.silofuse.claim import deviation, norm_of
 from services.contract import ProgressCallback
 from services.files import write_atomic
 from services.mechanism import Gaussian, Mechanism
-
-REACH = 2.0
-"""A quantity lies between plus and minus this. A label or a flag is a point at distance 1, and a row is cut to the
-norm of that many points: values that crowd inside wide bounds, as most do, thus weigh about as much as a label."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +83,7 @@ class Encoder:
             DataError: a value is missing where the schema does not allow it.
         """
         codes = np.concatenate([self._column(table, name) for name in self.columns], axis=1)
+        # no code is longer: the claim holds whatever the secrets were read as
         return clipped(codes @ self.rotation, norm_of(self.columns))
 
     def _column(self, table: pd.DataFrame, name: str) -> Floats:
@@ -93,7 +91,7 @@ class Encoder:
         if isinstance(column, Category):
             return np.asarray(self.words[name][Choice(name, column).places(table)])
         units, missing = self.scale(name).units(table)
-        values = REACH * (2 * units - 1)
+        values = 2 * units - 1
         return np.column_stack([values, np.where(missing, 1.0, -1.0)]) if column.missing else values[:, None]
 
     def places(self) -> dict[str, slice]:

@@ -96,7 +96,7 @@ class Benchmark:
         """The request with the time that it is given; None while the form that sets it was not run."""
         if not MODELS[request.model].timed:
             return request
-        keeper = self._folder.found(request.model_copy(update={"model": TIMEKEEPER, "epochs": None}))
+        keeper = self._folder.found(request.model_copy(update={"model": TIMEKEEPER}))
         return request.model_copy(update={"budget": round(keeper.training, 1)}) if keeper else None
 
     def _make(self, request: Request) -> str:

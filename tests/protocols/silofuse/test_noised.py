@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,13 @@ def test_values_that_no_check_has_seen_are_cut_to_the_norm_too(cost: float, pres
     table = people(3)
     table.loc[1, ["cost", "pressure"]] = cost, pressure
     assert np.linalg.norm(Encoder.draw(COLUMNS).encode(table), axis=1).max() <= norm_of(COLUMNS) * (1 + 1e-12)
+
+
+def test_rows_are_cut_to_the_norm_whatever_the_secrets_were_read_as() -> None:
+    encoder = Encoder.draw(COLUMNS)
+    grown = replace(encoder, rotation=10 * encoder.rotation)
+    lengths = np.linalg.norm(grown.encode(people()), axis=1)
+    np.testing.assert_allclose(lengths, norm_of(COLUMNS))
 
 
 def test_the_encoder_is_drawn_from_the_schema_alone_and_never_twice() -> None:
