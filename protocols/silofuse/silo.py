@@ -148,8 +148,8 @@ class Silo:
             return
         rows = pd.DataFrame(
             {
-                self._identifier: ids.iloc[order.places].to_numpy(),
-                "part": np.where(order.held_out, "held out", "training"),
+                self._identifier: ids.iloc[order.places].reset_index(drop=True),
+                "part": pd.Categorical(order.held_out).rename_categories({False: "training", True: "held out"}),
             }
         )
         rows.to_csv(self._context.workspace / ROWS, index=False)
