@@ -64,7 +64,7 @@ class Score:
 
 
 def score(own: pd.DataFrame, pool: Mapping[str, Generator], per_class: int = 300) -> dict[str, Score]:
-    """Score every generator of a pool.
+    """Score every generator of a pool; the same rows and the same pool always score alike.
 
     Args:
         own: the silo's rows in canonical types, which stay here.
@@ -75,7 +75,9 @@ def score(own: pd.DataFrame, pool: Mapping[str, Generator], per_class: int = 300
         return {}
     description = next(iter(pool.values())).description
     parts = layout(description.columns, description.parameters)
-    samples = {name: _rows(generator.sample(per_class), parts) for name, generator in pool.items()}
+    # a seed that only who has these rows can know: nobody makes a generator that behaves under it alone
+    seed = int(pd.util.hash_pandas_object(own, index=False).sum())
+    samples = {n: _rows(pool[n].sample(per_class, seed ^ place), parts) for place, n in enumerate(sorted(pool))}
     mine = _rows(own, parts)
     everything = np.concatenate([x for x, _ in samples.values()])
     center, spread = everything.mean(axis=0), everything.std(axis=0) + 1e-3

@@ -104,6 +104,7 @@ def test_listed_shown_pulled_and_sampled(house: House) -> None:
 
 def test_pulled_generators_are_scored_by_own_rows_before_use(house: House, tmp_path: Path) -> None:
     scored = json.loads(house.say("pool", "score", "--json"))
+    assert json.loads(house.say("pool", "score", "--json")) == scored  # who was flagged stays flagged
     assert {one["silo"] for one in scored} == set(house.world.silos)
     assert all(one["flagged"] == (one["agreement"] < 0) for one in scored)
     assert all(-1 <= one[voice] <= 1 for one in scored for voice in ("by_own", "of_own", "by_pool"))
