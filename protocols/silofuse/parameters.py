@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from collections.abc import Mapping
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -10,6 +11,9 @@ from protocols.learning.parameters import DiffusionParameters
 from protocols.silofuse.claim import NoiseParameters
 
 FormName = Literal["opaque", "paper", "layout"]
+
+LAYOUT_STEPS = 3000
+"""Gradient steps where the layout is known, unless a run says otherwise: labels are learnt sooner than points."""
 
 
 class SiloFuseParameters(DiffusionParameters):
@@ -24,6 +28,13 @@ class SiloFuseParameters(DiffusionParameters):
 
     form: FormName = Field(default="opaque")
     noise: NoiseParameters | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _a_layout_needs_fewer_steps(cls, values: Any) -> Any:
+        if isinstance(values, Mapping) and values.get("form") == "layout":
+            return {"steps": LAYOUT_STEPS, **values}
+        return values
 
     @model_validator(mode="after")
     def _noise_has_its_own_form(self) -> Self:

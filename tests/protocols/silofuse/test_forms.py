@@ -12,6 +12,7 @@ from protocols.learning.schema import Number
 from protocols.silofuse import forms
 from protocols.silofuse.autoencoder import Autoencoder
 from protocols.silofuse.learned import LearnedAutoencoder
+from protocols.silofuse.parameters import SiloFuseParameters
 from protocols.silofuse.streams import Form
 from services.contract import Context
 from services.errors import InvalidArtifact
@@ -64,6 +65,11 @@ def test_a_silo_of_quantities_alone_has_every_form(name: forms.FormName, tmp_pat
     if name == "layout":
         forms.write_layout(form, tmp_path / "layout")
         assert forms.read_layout(tmp_path / "layout", columns) == []
+
+
+def test_a_known_layout_is_trained_shorter_unless_a_run_says_otherwise() -> None:
+    assert SiloFuseParameters(form="layout").diffusion.steps < SiloFuseParameters().diffusion.steps
+    assert SiloFuseParameters(form="layout", steps=7000).diffusion.steps == 7000
 
 
 def test_only_a_layout_tells_which_dimension_is_which(tmp_path: Path) -> None:
