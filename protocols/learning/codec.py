@@ -12,12 +12,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from protocols.learning.codes import CLIP, Book, Floats, Labels, Scores, on_grid
+from protocols.learning.codes import CLIP, Book, Floats, Labels, Scores, on_grid, side_by_side
 from protocols.learning.rows import Rows
 from protocols.learning.schema import Category, Column, Columns, Date, Integer, Number, Text
 from services.errors import DataError
@@ -53,12 +54,11 @@ class LabelCodec:
     def decode(self, codes: Floats) -> pd.Series:
         """Values [n] of codes [n, width]."""
         labels = self.book.decode(codes)
-        if not isinstance(self.column, Category):
-            step, low, high = grid(self.column)
-            values = on_grid((math.ceil(low / step) + labels) * step, step, low, high)
-            return as_values(np.where(labels < levels(self.column), values, np.nan), self.column)
-        known = np.where(labels < len(self.column.categories), labels, -1)
-        return pd.Series(pd.Categorical.from_codes(known, dtype=pd.CategoricalDtype(list(self.column.categories))))
+        if isinstance(self.column, Category):
+            return as_categories(labels, self.column)
+        step, low, high = grid(self.column)
+        values = on_grid((math.ceil(low / step) + labels) * step, step, low, high)
+        return as_values(np.where(labels < levels(self.column), values, np.nan), self.column)
 
 
 @dataclass(frozen=True)
@@ -146,8 +146,7 @@ class Codec:
 
     def places(self) -> dict[str, slice]:
         """Which dimensions of a row's codes are a column's."""
-        ends = np.cumsum([part.width for part in self.parts.values()]).tolist()
-        return dict(zip(self.parts, map(slice, [0, *ends], ends), strict=False))
+        return side_by_side({name: part.width for name, part in self.parts.items()})
 
     def words(self) -> dict[str, Floats]:
         """The codewords [labels, width] of the blocks that `protocols.learning.layout` names."""
@@ -228,6 +227,12 @@ def as_labels(values: pd.Series, column: Category) -> Labels:
     """Places [n] among the declared categories; a missing value stands after them."""
     labels = values.cat.codes.to_numpy(np.int64)
     return np.where(_missing(labels < 0, column), len(column.categories), labels)
+
+
+def as_categories(labels: NDArray[np.integer[Any]], column: Category) -> pd.Series:
+    """The canonical values [n] at places [n] among the declared categories, absent at any other; undoes `as_labels`."""
+    known = np.where(labels < len(column.categories), labels, -1)
+    return pd.Series(pd.Categorical.from_codes(known, dtype=pd.CategoricalDtype(list(column.categories))))
 
 
 def as_numbers(values: pd.Series, column: Quantity) -> tuple[Floats, NDArray[np.bool_]]:

@@ -7,6 +7,7 @@ they never leave the silo that fitted them.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -123,6 +124,19 @@ def on_grid(values: Floats, step: float, low: float, high: float) -> Floats:
         # 3 * 0.1 is not 0.3: keep the decimals that the step has
         values = np.round(cells * step, -int(Decimal(repr(step)).as_tuple().exponent))
     return np.asarray(np.clip(values, low, high))
+
+
+def random_rotation(width: int, rng: np.random.Generator) -> Floats:
+    """An orthogonal matrix [width, width], uniform over all of them."""
+    # so is QR of a normal matrix with R's diagonal positive (Mezzadri 2007)
+    q, r = np.linalg.qr(rng.standard_normal((width, width)))
+    return np.asarray(q * np.sign(np.diag(r)))
+
+
+def side_by_side(widths: Mapping[str, int]) -> dict[str, slice]:
+    """The dimensions of columns so many dimensions wide each, one after the other."""
+    ends = np.cumsum(list(widths.values())).tolist()
+    return dict(zip(widths, map(slice, [0, *ends], ends), strict=False))
 
 
 def book_width(labels: int) -> int:

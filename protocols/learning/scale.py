@@ -5,13 +5,23 @@ What is released under a claim is made of these: nothing here is fitted to rows.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from protocols.learning.codec import Quantity, as_labels, as_numbers, as_values, grid
+from protocols.learning.codec import (
+    Quantity,
+    as_categories,
+    as_labels,
+    as_numbers,
+    as_values,
+    grid,
+    label_count,
+    levels,
+)
 from protocols.learning.codes import Floats, Labels, on_grid
 from protocols.learning.schema import Category
 
@@ -33,8 +43,8 @@ class Scale:
     @property
     def points(self) -> int | None:
         """How many values the public grid has; None where there is no grid."""
-        step, low, high = grid(self.column)
-        return int(np.floor(high / step) - np.ceil(low / step)) + 1 if step else None
+        count = levels(self.column)
+        return None if math.isinf(count) else int(count)
 
     @property
     def _bend(self) -> float:
@@ -71,7 +81,7 @@ class Choice:
     @property
     def size(self) -> int:
         """How many places there are."""
-        return len(self.column.categories) + self.column.missing
+        return label_count(self.column)
 
     def places(self, table: pd.DataFrame) -> Labels:
         """Places [n] of a canonical table's values."""
@@ -79,8 +89,7 @@ class Choice:
 
     def values(self, places: Labels) -> pd.Series:
         """The canonical values [n] at places [n]."""
-        known = np.where(places < len(self.column.categories), places, -1)
-        return pd.Series(pd.Categorical.from_codes(known, dtype=pd.CategoricalDtype(list(self.column.categories))))
+        return as_categories(places, self.column)
 
 
 def clipped(rows: Floats, norm: float) -> Floats:

@@ -20,7 +20,7 @@ import pandas as pd
 import pyarrow as pa
 from pyarrow import parquet
 
-from protocols.learning.codec import Quantity, as_numbers, as_values
+from protocols.learning.codec import Quantity, as_categories, as_numbers, as_values
 from protocols.learning.rows import Places, Rows, blocks
 from protocols.learning.schema import Category, Column, Columns, Text
 from services.files import TEMPORARY, private_folder, remove_tree, sync_folder
@@ -65,7 +65,7 @@ class Stored:
         found = _map(self.folder, self.columns, name)[places]  # the map, and the memory it took, end here
         column = self.columns[name]
         if isinstance(column, Category):
-            return pd.Series(pd.Categorical.from_codes(found, dtype=pd.CategoricalDtype(list(column.categories))))
+            return as_categories(found, column)
         return as_values(found, _quantity(column))
 
 

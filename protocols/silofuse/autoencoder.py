@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load, save
 
 from protocols.learning.codec import Codec
-from protocols.learning.codes import Floats
+from protocols.learning.codes import Floats, random_rotation
 from protocols.learning.layout import Book
 from protocols.learning.layout import blocks as layout
 from protocols.learning.rows import Rows, blocks
@@ -59,11 +59,9 @@ class Autoencoder:
         """
         rng = np.random.default_rng(secrets.randbits(256))
         codec = Codec.fit(table, columns, rng)
-        # QR of a normal matrix with R's diagonal positive is uniform over rotations (Mezzadri 2007)
-        q, r = np.linalg.qr(rng.standard_normal((codec.width, codec.width)))
+        rotation = random_rotation(codec.width, rng)
         seed = rng.integers(2**64, size=4, dtype=np.uint64)
-        rotation = q * np.sign(np.diag(r)) if rotated else np.eye(codec.width)
-        start = cls(codec, np.zeros(codec.width), rotation, seed)
+        start = cls(codec, np.zeros(codec.width), rotation if rotated else np.eye(codec.width), seed)
         sums = (codec.encode(block, start.draw(number)).sum(axis=0) for number, block in enumerate(blocks(table)))
         return replace(start, center=sum(sums, np.zeros(codec.width)) / len(table))
 

@@ -21,7 +21,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from safetensors.numpy import load, save
 
-from protocols.learning.codes import Floats, book_width, spread
+from protocols.learning.codes import Floats, book_width, random_rotation, side_by_side, spread
 from protocols.learning.noise import Noise
 from protocols.learning.rows import Rows, blocks, spans
 from protocols.learning.scale import Choice, Scale, clipped
@@ -61,9 +61,7 @@ class Encoder:
         sizes = {name: Choice(name, one).size for name, one in columns.items() if isinstance(one, Category)}
         words = {name: _unit(spread(size, rng)) for name, size in sizes.items()}
         width = max(place.stop for place in _places(columns).values())
-        # QR of a normal matrix with R's diagonal positive is uniform over rotations (Mezzadri 2007)
-        q, r = np.linalg.qr(rng.standard_normal((width, width)))
-        return cls(columns, frozenset(skewed), words, q * np.sign(np.diag(r)))
+        return cls(columns, frozenset(skewed), words, random_rotation(width, rng))
 
     @property
     def width(self) -> int:
@@ -152,12 +150,12 @@ def upload(encoder: Encoder, table: Rows, mechanism: Mechanism, path: Path, prog
 
 
 def _places(columns: Columns) -> dict[str, slice]:
-    widths = [
-        book_width(Choice(name, one).size) if isinstance(one, Category) else 1 + one.missing
-        for name, one in columns.items()
-    ]
-    ends = np.cumsum(widths).tolist()
-    return dict(zip(columns, map(slice, [0, *ends], ends), strict=False))
+    return side_by_side(
+        {
+            name: book_width(Choice(name, one).size) if isinstance(one, Category) else 1 + one.missing
+            for name, one in columns.items()
+        }
+    )
 
 
 def _unit(words: Floats) -> Floats:

@@ -1,3 +1,5 @@
+"""What decides something in the benchmark: blocks of columns, which cells are made anew, what a budget buys."""
+
 from __future__ import annotations
 
 import itertools
