@@ -170,7 +170,7 @@ class Coordinator:
     def _sample(self, progress: ProgressCallback) -> None:
         model = Diffusion.load(self._context.workspace / MODEL, device=self._context.device)
         rows, silos = self._spec.rows, self._context.silos
-        widths = [self._read_latents(self._latents[silo]).shape[1] for silo in silos]
+        widths = [map_rows(self._latents[silo].path).shape[1] for silo in silos]  # judged when they came
         with ExitStack() as stack:
             slices = [
                 stack.enter_context(writing_rows(self._slice(silo), "latents", rows, width))
