@@ -22,6 +22,7 @@ class Codebook(nn.Module):
         words: codewords [labels, width] in the standardised latents' units, 0 outside of their block.
         blocks: which block [labels] a label belongs to.
         named: whether a dimension [width] belongs to a block.
+        labels, count, numbers: how many labels, blocks, and dimensions of no block there are.
     """
 
     words: Tensor
@@ -34,6 +35,7 @@ class Codebook(nn.Module):
             self.register_buffer(name, tensor)
         self.labels = len(words)
         self.count = int(blocks.max()) + 1 if self.labels else 0
+        self.numbers = int((~named).sum())
 
     @classmethod
     def of(cls, books: Sequence[Book], mean: Tensor, spread: Tensor) -> Codebook:
@@ -57,6 +59,10 @@ class Codebook(nn.Module):
             first += labels
         sizes = torch.tensor([len(book.words) for book in books], dtype=torch.int64, device=mean.device)
         return cls(words, torch.repeat_interleave(torch.arange(len(books), device=mean.device), sizes), named)
+
+    def numbers_of(self, values: Tensor) -> Tensor:
+        """Values [n, width] of the dimensions of no block; 0 elsewhere. A GPU need not wait to learn how many."""
+        return values.masked_fill(self.named, 0.0)
 
     def expected(self, logits: Tensor, noisy: Tensor, sigma: Tensor) -> Tensor:
         """The mean codewords [n, width] of labels as likely as a network and the noisy latents say; 0 elsewhere.

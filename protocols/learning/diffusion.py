@@ -104,9 +104,9 @@ class Denoiser(nn.Module):
         squares: Tensor = (guess - (clean - skip * noisy) / (sigma * skip.sqrt())).square()
         if self.codebook is None:
             return squares.mean()
-        free = ~self.codebook.named
-        total: Tensor = squares[:, free].sum(dim=1) + self.codebook.loss(logits, clean, noisy, sigma)
-        return total.mean() / (int(free.sum()) + self.codebook.count)
+        numbers = self.codebook.numbers_of(squares).sum(dim=1)
+        total: Tensor = numbers + self.codebook.loss(logits, clean, noisy, sigma)
+        return total.mean() / (self.codebook.numbers + self.codebook.count)
 
 
 @dataclass(frozen=True)

@@ -76,13 +76,16 @@ class Coordinator:
 
     def deadline(self, name: str) -> Iterator[Step]:
         """See `services.contract.Half.deadline`."""
-        what, received = ("codes", self._latents) if self._training_rows else ("pseudonyms", self._pseudonyms)
-        awaited = [silo for silo in self._context.silos if silo not in received]
-        yield Failed(
-            f"the {name}'s deadline passed: {', '.join(awaited)} still awaited for their {what}"
-            if awaited
-            else f"the {name}'s deadline passed during training"
-        )
+        for what, received in self._collections().items():
+            if awaited := [silo for silo in self._context.silos if silo not in received]:
+                yield Failed(f"the {name}'s deadline passed: {', '.join(awaited)} still awaited for their {what}")
+                return
+        yield Failed(f"the {name}'s deadline passed during training")
+
+    def _collections(self) -> dict[str, dict[str, Received]]:
+        """What every silo has to send before the training, in its order, and what has come of it."""
+        layouts = {"layouts": self._layouts} if self._laid_out else {}
+        return {"pseudonyms": self._pseudonyms, "codes": self._latents, **layouts}
 
     # alignment
 
@@ -111,8 +114,7 @@ class Coordinator:
         return read_tensors(artifact.path, {"latents": spec})["latents"]
 
     def _learn(self) -> Iterator[Step]:
-        awaited = [self._latents, *([self._layouts] if self._laid_out else [])]
-        if any(len(received) < len(self._context.silos) for received in awaited):
+        if any(len(received) < len(self._context.silos) for received in self._collections().values()):
             return
         yield Work("diffusion", self._train)
         yield Work("sampling", self._sample)

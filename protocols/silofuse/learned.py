@@ -168,8 +168,7 @@ class _Network(nn.Module):
     def loss(self, codes: Tensor, noise: Tensor) -> Tensor:
         """The negative log-likelihood of codes [n, codes] behind their latents with noise [n, width]."""
         means, variances, logits = self.heads(self.encode(codes) + noise)
-        free = ~self.books.named
-        numbers = gaussian_nll_loss(means[:, free], codes[:, free], variances[:, free], reduction="none").sum(dim=1)
+        numbers = self.books.numbers_of(gaussian_nll_loss(means, codes, variances, reduction="none")).sum(dim=1)
         total: Tensor = (numbers + self.books.entropy(logits, codes)).mean()
         return total
 

@@ -11,7 +11,9 @@ import pandas as pd
 import pytest
 from safetensors.numpy import save
 
-from protocols.silofuse import UNPROTECTED
+from protocols.learning.layout import Book
+from protocols.learning.schema import Columns
+from protocols.silofuse import UNPROTECTED, forms
 from protocols.silofuse.coordinator import Coordinator
 from protocols.silofuse.silo import Silo
 from services.contract import Context, Message, ProgressCallback, Received
@@ -176,6 +178,19 @@ def test_codes_that_are_not_what_was_declared_are_set_aside_and_their_sender_is_
     assert set(world.phases(run).values()) == {"failed"}
     assert "south still awaited for their codes" in world.run(HUB, run).detail
     assert not any((world.outputs(silo) / run).exists() for silo in world.silos)
+
+
+def test_a_silo_whose_layout_alone_is_missing_is_named(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path, columns: Columns) -> list[Book]:
+        if list(columns) == list(tables.COLUMNS["south"]):
+            raise InvalidArtifact("not a layout of these columns")
+        return forms.read_layout(path, columns)
+
+    monkeypatch.setattr("protocols.silofuse.coordinator.read_layout", refuse)
+    run = finish(world, form="layout")
+    world.pass_time(3700)
+    world.settle()
+    assert "south still awaited for their layouts" in world.run(HUB, run).detail
 
 
 @pytest.mark.parametrize("change", BAD)
