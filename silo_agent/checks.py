@@ -12,7 +12,7 @@ import protocols
 from services.checks import check_home, check_party, read_configuration
 from services.config import read_yaml
 from services.errors import ConfigError
-from services.report import Report
+from services.report import Caution, Report
 from silo_agent.settings import SiloConfig, load, load_policy
 
 
@@ -59,6 +59,11 @@ def run_checks(
 
 def _policy(config: SiloConfig) -> str:
     policy = load_policy(config)
+    if policy.approval == "automatic" and policy.table is None:
+        raise Caution(
+            "every offer that is answered without a person tells whether the rows fit what the run declares of them",
+            fix="write the table's public schema under `table`, or let a person approve runs (`approval: manual`)",
+        )
     allowed = ", ".join(policy.protocols) or "no protocol"
     return f"allows {allowed}; {len(policy.unprotected)} kinds may leave unprotected; {policy.approval} approval"
 
@@ -66,6 +71,8 @@ def _policy(config: SiloConfig) -> str:
 def _data(config: SiloConfig, spec: Path | None) -> str:
     if spec is not None:
         parsed = protocols.check_spec(read_yaml(spec), str(spec))
+        if config.name in parsed.silos:
+            load_policy(config).check_table(parsed.columns_of(config.name), parsed.identifier)
         return check_data(config, parsed.model_dump(mode="json"))
     if config.data is None:
         raise ConfigError("the configuration names no table", fix="set `data` to a CSV or Parquet file")

@@ -152,6 +152,7 @@ class SiloDesk:
         try:
             spec = protocols.check_spec(run.spec, "the offered run specification")  # its coordinator may not have
             policy.check_run(run.protocol, protocols.unprotected(spec))
+            policy.check_table(spec.columns_of(self._me), spec.identifier)
             self._check_budget(run)
         except (PolicyRefusal, ConfigError) as error:
             self._refuse(run, error)
@@ -200,7 +201,7 @@ class SiloDesk:
         return True
 
     def _refuse(self, run: Run, error: SilokitError) -> None:
-        _log.warning("run declined", run=run.run, reason=error.what)
+        _log.warning("run declined", run=run.run, detail=error.what)
         self._book.move(run.run, "declined", self._parts.clock(), str(error))
 
     def _tell_end(self, run: Run) -> None:

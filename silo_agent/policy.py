@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 import protocols
+from protocols.learning.schema import Columns, Identifier
 from protocols.spec import RunSpec
 from services.artifact import Name, Unprotected, canonical_json, digest
 from services.contract import Message
@@ -23,6 +24,21 @@ _OWN = {TABLE: "unprotected", CATALOG: "derived", SEAL: "derived"}
 """What the program itself sends beside control messages, and what it says of each."""
 
 
+class DeclaredTable(BaseModel):
+    """What this silo itself declares public about its table.
+
+    Attributes:
+        identifier: the column that is a person: under another one, a person's privacy would be counted by the visit.
+        columns: the public schema. Joining or declining a run tells whether the rows fit what the run declares; where
+            that is what is declared here, nobody outside chooses the question.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    identifier: Identifier
+    columns: Columns
+
+
 class Policy(BaseModel):
     """What this silo allows.
 
@@ -35,6 +51,7 @@ class Policy(BaseModel):
         release_to: members that this silo's synthetic columns may be released to.
         pool_epsilon: the most ε that somebody else's generator may have cost its people, to be pulled here.
         datasets: what may be released about each data set under differential privacy; one not named here is refused.
+        table: what runs may say of this silo's columns, word for word; None lets runs say it.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -48,6 +65,9 @@ class Policy(BaseModel):
     release_to: tuple[Name, ...] = Field(default=(), description="members that synthetic columns may go to")
     datasets: dict[Name, Budget] = Field(
         default_factory=dict, description="data sets that may be released under differential privacy, with budgets"
+    )
+    table: DeclaredTable | None = Field(
+        default=None, description="the identifier and columns as runs must declare them; without it, runs say it"
     )
     pool_epsilon: float = Field(
         default=10.0, gt=0, le=1000, description="the most ε of a generator that is pulled from the pool"
@@ -69,6 +89,26 @@ class Policy(BaseModel):
             )
         for kind, sentence in needs.items():
             self._check_unprotected(kind, sentence)
+
+    def check_table(self, columns: Columns, identifier: Identifier | None) -> None:
+        """Refuse a run that says of this silo's table what the silo does not; no row is looked at.
+
+        Args:
+            columns: what the run declares of this silo's columns.
+            identifier: and of the column that is the person.
+
+        Raises:
+            PolicyRefusal: it differs from what the policy declares, where that declares anything.
+        """
+        if self.table is None or not columns:
+            return
+        others = [name for name, column in columns.items() if self.table.columns.get(name) != column]
+        if others or identifier != self.table.identifier:
+            what = f"the columns {', '.join(sorted(others)[:5])}" if others else "the identifier"
+            raise PolicyRefusal(
+                f"the run declares {what} otherwise than the policy's `table`",
+                fix="agree with the consortium on one public schema, and write it under `table`",
+            )
 
     @property
     def version(self) -> str:

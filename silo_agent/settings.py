@@ -103,6 +103,11 @@ minimum_rows: {Policy.model_fields["minimum_rows"].default}
 # manual: a person says `silo-agent approve RUN`; automatic: what the policy allows is joined at once.
 approval: manual
 
+# The table's public schema, which runs must then declare word for word. Without it a run may declare anything, and
+# whether this silo joins tells whether its rows fit: do not leave that to `automatic`. For example:
+#   table: {{identifier: {{column: patient}}, columns: {{age: {{type: integer, min: 0, max: 120}}}}}}
+# `silo-agent schema draft` writes such columns for review.
+
 # Members that this silo's synthetic columns may be released to by `silo-agent release`.
 release_to: []
 

@@ -10,7 +10,8 @@ from protocols.learning import gpu
 from protocols.spec import parse_spec
 from services.contract import Context, Message
 from services.control import Handler
-from services.keyring import KeyRing
+from services.errors import NotYet
+from services.home import holds_party
 from services.runs import Run
 from services.serving import Opened
 from services.trust.root import pinned
@@ -57,13 +58,15 @@ def open_party(config: SiloConfig) -> Opened:
 
 
 def build(config: SiloConfig) -> Assembly:
-    """The silo's parts, from its configuration; with keys that are drawn where there are none.
+    """The silo's parts, from its configuration.
 
     Raises:
-        NotYet: it has not been admitted.
+        NotYet: it has no keys yet, or has not been admitted.
         SilokitError: keys, trust, store, bus or state cannot be used.
     """
-    KeyRing.ensure(config.home, config.name)
+    if not holds_party(config.home):  # keys drawn here and now would leave no room for a backup to come back
+        raise NotYet("this silo has no keys yet", fix="run `silo-agent enroll`, or bring a backup back")
+    ring = load_keys(config)
     pinned(trust_folder(config))
 
     def guard(run: str, message: Message, recipients: Sequence[str]) -> str:
@@ -84,7 +87,7 @@ def build(config: SiloConfig) -> Assembly:
 
     parts = assemble(
         config=config,
-        ring=load_keys(config),
+        ring=ring,
         trust=trust,
         store=store,
         bus=open_bus(config),

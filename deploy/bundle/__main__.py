@@ -21,7 +21,11 @@ from deploy.tools.charts import package
 from services.errors import SilokitError
 
 HERE = Path(__file__).parent
-DOCUMENTS = ("README.md", "CHANGELOG.md", "LICENSE", "constraints.txt", "protocols/*/README.md", "deploy/monitoring")
+DOCUMENTS = (
+    "README.md", "CHANGELOG.md", "LICENSE", "constraints.txt", "protocols/*/README.md", "deploy/monitoring",
+    "helm/README.md", "helm/*/values.yaml",
+    "deploy/compose/README.md", "deploy/compose.silo.yaml", "deploy/compose/silo",
+)  # fmt: skip
 TORCH_INDEX = "https://download.pytorch.org/whl/cpu"
 """Where PyTorch comes from, as for the images; the environment may name another index, or none."""
 SUMS, SIGNATURE = "SHA256SUMS", "SHA256SUMS.sig"

@@ -80,8 +80,8 @@ FEDERATION = Board(
             Panel("Roster runs out in", "The list of members, which keyholders sign.", "bars",
                   [('min by (party) (silokit_expiry_timestamp_seconds{what="roster"}) - time()', "{{party}}")],
                   unit="s", width=6, thresholds=ROSTER_RUNS_OUT),
-            Panel("Trust stays fresh for", "Until a party that hears nothing new joins and accepts nothing more. "
-                  "The coordinator renews it every minute.", "lines",
+            Panel("Trust stays fresh for", "The coordinator renews it every minute. Ten minutes below zero a "
+                  "party joins and accepts nothing more.", "lines",
                   [('min by (party) (silokit_expiry_timestamp_seconds{what="timestamp"}) - time()', "{{party}}")],
                   unit="s", width=6),
             Panel("The store's clock is ahead by", "A party is wrong when its line alone is off; the store is when "

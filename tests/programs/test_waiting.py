@@ -43,12 +43,13 @@ def test_containers_go_on_by_themselves_from_nothing_to_ready(mounted: Federatio
     for name in (HUB, "east"):
         mounted.start(name, OFTEN, awaited="waits")
     waits_for(mounted, HUB, "has not founded its federation yet")
-    waits_for(mounted, "east", "has not been admitted")
+    waits_for(mounted, "east", "has no keys yet")
 
     root = fingerprint(mounted.command(HUB, "found").stdout)
     waits_for(mounted, HUB, "the store folder")
     asked = mounted.command("east", "enroll", "--out", "-")
     assert json.loads(asked.stdout).keys() == {"payload", "payloadType", "signatures"}, "the document and nothing else"
+    waits_for(mounted, "east", "has not been admitted")
     again = mounted.command("east", "enroll", "--out", mounted.folder / "again")
     assert fingerprint(asked.stderr) == fingerprint(again.stdout), "a second request is for the same keys"
 
@@ -72,6 +73,18 @@ def test_a_service_that_waits_ends_well_when_told_to(mounted: Federation) -> Non
     assert mounted.stop("east") == 0
     assert mounted.events("east", "stopped")
     assert not (mounted.folder / "east" / "state" / "state.sqlite").exists()
+
+
+def test_a_backup_comes_back_beside_a_silo_that_waits_in_an_empty_home(mounted: Federation) -> None:
+    asked = fingerprint(mounted.command("east", "enroll", "--out", "-").stderr)
+    saved, home = mounted.folder / "east.backup", mounted.folder / "east" / "state"
+    mounted.command("east", "backup", "--out", saved)
+    shutil.rmtree(home)
+    mounted.start("east", OFTEN, awaited="waits")
+    waits_for(mounted, "east", "has no keys yet")
+    mounted.command("east", "restore", saved)
+    waits_for(mounted, "east", "has not been admitted")
+    assert fingerprint(mounted.command("east", "enroll", "--out", "-").stderr) == asked
 
 
 def test_what_is_read_from_a_stream_asks_nobody_there(mounted: Federation) -> None:

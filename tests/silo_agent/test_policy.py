@@ -44,6 +44,25 @@ def test_a_sentence_that_differs_by_a_word_is_no_agreement() -> None:
         policy.check_run("silofuse", UNPROTECTED)
 
 
+DECLARED = Policy(protocols=("silofuse",), table={"identifier": RUN.identifier, "columns": RUN.columns_of("south")})
+
+
+def test_a_run_says_of_the_table_what_the_policy_declares_or_is_refused_before_a_row_is_read() -> None:
+    columns, identifier = RUN.columns_of("south"), RUN.identifier
+    assert identifier is not None
+    DECLARED.check_table(columns, identifier)
+    DECLARED.check_table(dict(list(columns.items())[:1]), identifier)
+    DECLARED.check_table({}, None)  # a run that needs no table
+    narrower = {name: column.model_copy(update={"missing": not column.missing}) for name, column in columns.items()}
+    for other in (narrower, {**columns, "visit": next(iter(columns.values()))}):
+        with pytest.raises(PolicyRefusal, match=r"the columns .* otherwise"):
+            DECLARED.check_table(other, identifier)
+    for person in (None, identifier.model_copy(update={"column": "visit_id"})):
+        with pytest.raises(PolicyRefusal, match="the identifier otherwise"):
+            DECLARED.check_table(columns, person)
+    Policy().check_table(narrower, None)
+
+
 @pytest.mark.parametrize("release", [NoData(), Derived(digests=("0" * 64,))])
 def test_private_codes_under_a_harmless_label_do_not_leave(release: Release) -> None:
     with pytest.raises(PolicyRefusal, match="is declared as 'unprotected'"):
