@@ -6,6 +6,7 @@ times is refused; one that can be judged only later waits and holds up no other.
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,7 +17,7 @@ from services.courier import OUTLIVING
 from services.crashes import MAX_CRASHES, is_disk, where
 from services.errors import InvalidArtifact, TrustError
 from services.inbox import Inbox, received
-from services.runs import OFFER, RunBook
+from services.runs import OFFER, Run, RunBook
 from services.state import LIVE
 
 _log = structlog.get_logger()
@@ -34,6 +35,18 @@ class Desk(Protocol):
 
     def tick(self) -> None:
         """Look after deadlines, queues and what must be told of runs that ended; called often."""
+
+
+def survive(run: Run, error: Exception, book: RunBook, now: datetime) -> None:
+    """End a run whose care crashed: it would crash at every look, and the party's other runs have done nothing wrong.
+
+    Raises:
+        Exception: the disk was to blame, and not the run.
+    """
+    if is_disk(error):
+        raise error
+    _log.error("the desk crashed", run=run.run, **where(error))
+    book.move(run.run, "failed", now, f"the program crashed over it ({type(error).__name__})")
 
 
 class Reception:
