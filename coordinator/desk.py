@@ -105,7 +105,7 @@ class CoordinatorDesk:
             _log.info("silo done", run=run, silo=artifact.sender)
         elif artifact.kind == CATALOG:
             self._adopt(artifact.sender, artifact.path.read_bytes())
-        elif artifact.kind in {DECLINE, FAILED}:
+        elif known.may_end(artifact.sender, artifact.kind, me=self._me):
             hear(artifact.path, Ending)
             verb = "declined the run" if artifact.kind == DECLINE else "could not go on"
             if self._book.move(run, "failed", self._parts.clock(), f"{artifact.sender} {verb}"):

@@ -21,7 +21,6 @@ from services.errors import ConfigError, InvalidArtifact, PolicyRefusal, Silokit
 from services.log import Troubles
 from services.runs import (
     BEGIN,
-    CANCEL,
     DECLINE,
     DONE,
     FAILED,
@@ -95,7 +94,7 @@ class SiloDesk:
             self._book.welcome(known, artifact)
         elif artifact.kind == BEGIN and artifact.sender == known.coordinator:
             self._note(run, "begin")
-        elif artifact.kind in {FAILED, CANCEL} and artifact.sender == known.coordinator:
+        elif known.may_end(artifact.sender, artifact.kind, me=self._me):
             phase = "failed" if artifact.kind == FAILED else "cancelled"
             reason = hear(artifact.path, Ending).reason
             if self._book.move(run, phase, self._parts.clock(), reason):  # type: ignore[arg-type]  # a Phase
