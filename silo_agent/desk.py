@@ -249,7 +249,7 @@ class SiloDesk:
         return f"{run} is declined"
 
     def release(self, run: str, message: Message, to: tuple[str, ...]) -> str:
-        """Send this silo's synthetic columns to recipients that its policy names.
+        """Send this silo's synthetic columns, once, to recipients that its policy names; returns what was done.
 
         Raises:
             PolicyRefusal: the policy names one of them not.
@@ -260,12 +260,18 @@ class SiloDesk:
             raise UnknownRun(f"run {run} is {found.phase}: there is nothing to release")
         if strangers := sorted(set(to) - set(found.silos)):
             raise PolicyRefusal(f"{', '.join(strangers)} took no part in run {run}")
+        before = [recipient for recipient in to if self._parts.state.finished(run, f"release.{recipient}")]
         for recipient in to:
             self._parts.courier.send(
                 *(run, f"release.{recipient}", message, sealing_keys(self._parts.trust, (recipient,))),
                 expires=self._parts.clock() + timedelta(days=30), schema_hash=found.spec_hash,
             )  # fmt: skip
-        return f"released to {', '.join(to)}"
+        lines = []
+        if now := [recipient for recipient in to if recipient not in before]:
+            lines.append(f"released to {', '.join(now)}")
+        if before:
+            lines.append(f"released to {', '.join(before)} before: nothing was sent now")
+        return "\n".join(lines)
 
     def _waiting(self, run: str) -> Run:
         found = self._book.get(run)
