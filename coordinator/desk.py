@@ -44,7 +44,12 @@ class CoordinatorDesk:
     Args:
         parts: the coordinator's parts.
         adopt: takes a silo's signed catalog of published generators, as `Repository.adopt`.
+
+    Attributes:
+        early: see `services.host.Desk`; every run begins here, so that none is offered later.
     """
+
+    early = timedelta()
 
     def __init__(self, parts: Assembly, adopt: Callable[[str, bytes], None]) -> None:
         self._parts = parts

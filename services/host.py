@@ -92,7 +92,7 @@ class Host:
         self._book = RunBook(state)
         self._inbox = Inbox(state, clock)
         self._crashes = Crashes(self._book, self._inbox)
-        self._reception = Reception(self._inbox, self._book)
+        self._reception = Reception(self._inbox, self._book, clock)
         self._active: dict[str, _Active] = {}
         self._interrupted: set[str] = set()
         self._stopping = threading.Event()

@@ -58,8 +58,11 @@ class SiloDesk:
         outputs: where products of other silos are kept.
 
     Attributes:
+        early: see `services.host.Desk`; all silos are sent an offer at once, so that a day is long.
         shelf: what this silo has in the federation's pool.
     """
+
+    early = timedelta(days=1)
 
     def __init__(
         self,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from services.seal import read_manifest
 from services.state import State
 from services.store import ObjectAbsent
 from services.store.folder import FolderStore
+from silo_agent.desk import SiloDesk
 from tests.echo import coordinator, silo
 from tests.services.test_courier import finish, forge
 from tests.world import FEDERATION, HUB, World
@@ -152,6 +153,29 @@ def test_what_a_member_says_of_a_run_that_nobody_offered_is_not_kept(world: Worl
         assert not state.rows("SELECT 1 FROM inbox WHERE run='phantom' AND state='ready'")
         assert not (state.folder / "runs" / "phantom").exists()
         assert not list(state.folder.glob("late/*"))
+
+
+def test_what_a_member_says_of_a_run_before_its_offer_does_not_wait_for_ever(world: World, run: str) -> None:
+    north = world.parts["north"].courier
+    for kind in (JOIN, CANCEL):
+        north.send(
+            "phantom", kind, say(kind, Ending(reason="")),
+            {"south": world.rings["south"].public.seal, HUB: world.rings[HUB].public.seal},
+            expires=world.now + timedelta(days=3000),
+        )  # fmt: skip
+    finish(world, run)
+    waiting = "SELECT kind FROM inbox WHERE run='phantom' AND state='ready'"
+    assert not world.parts[HUB].state.rows(waiting)
+    assert len(world.parts["south"].state.rows(waiting)) == 2  # their offer may be on its way
+    world.pass_time(SiloDesk.early.total_seconds())
+    world.publish_roster()
+    world.settle()
+    assert not world.parts["south"].state.rows(waiting)
+    for name in (HUB, "south"):
+        assert len([why for why in world.quarantined(name) if "never offered" in why]) == 2
+        folder = world.parts[name].state.folder
+        assert not (folder / "runs" / "phantom").exists()
+        assert not list(folder.glob("late/*"))
 
 
 def test_a_control_message_of_gigabytes_is_refused_before_it_is_fetched(world: World, run: str) -> None:
