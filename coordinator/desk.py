@@ -45,7 +45,12 @@ class CoordinatorDesk:
     Args:
         parts: the coordinator's parts.
         adopt: takes a silo's signed catalog of published generators, as `Repository.adopt`.
+
+    Attributes:
+        early: see `services.host.Desk`; every run begins here, so that none is offered later.
     """
+
+    early = timedelta()
 
     def __init__(self, parts: Assembly, adopt: Callable[[str, bytes], None]) -> None:
         self._parts = parts
@@ -106,7 +111,7 @@ class CoordinatorDesk:
             _log.info("silo done", run=run, silo=artifact.sender)
         elif artifact.kind == CATALOG:
             self._adopt(artifact.sender, artifact.path.read_bytes())
-        elif artifact.kind in {DECLINE, FAILED}:
+        elif known.may_end(artifact.sender, artifact.kind, me=self._me):
             hear(artifact.path, Ending)
             verb = "declined the run" if artifact.kind == DECLINE else "could not go on"
             if self._book.move(run, "failed", self._parts.clock(), f"{artifact.sender} {verb}"):

@@ -1,7 +1,8 @@
 """Every change of the federation's trust: founding, admitting, retiring, renewing, changing keys and keyholders.
 
 Each makes a draft of what is to hold next. Where enough keyholders' keys are at hand, in the folder that the
-configuration names, it is signed and published at once; otherwise the draft is a file for the keyholders to sign.
+configuration names, it is signed and published at once; otherwise the draft is a file for the keyholders to sign. One
+waits for them at a time: of two that follow the same version only one could ever be published.
 """
 
 from __future__ import annotations
@@ -107,7 +108,8 @@ def admit(config: CoordinatorConfig, request: Request, former: VerifyKey | None,
     """Take a silo into the roster, or its new keys, and write its admission file; None when the roster names it so.
 
     Raises:
-        TrustError: the name belongs to other keys, or the certificate request does not hold.
+        TrustError: the name belongs to other keys, the certificate request does not hold, or another change waits for
+            signatures.
     """
     store, silo = repository(config), request.identity
     roster = store.roster
@@ -118,6 +120,7 @@ def admit(config: CoordinatorConfig, request: Request, former: VerifyKey | None,
             fix="a member changes its keys by `silo-agent rotate`; one that lost them must be retired first",
             kept="the roster stays as it is",
         )
+    draft = _draft(config, store, _renewed(config, roster, silo)) if known != silo else None
     issuer = Issuer(config.home, config.federation)
     data = admission(
         config.federation,
@@ -127,7 +130,7 @@ def admit(config: CoordinatorConfig, request: Request, former: VerifyKey | None,
         certificate=issuer.certificate(silo.name, request.certificate_request.encode()),
         credentials=issuer.credentials(silo.name),
     )
-    outcome = _change(config, store, _renewed(config, roster, silo)) if known != silo else None
+    outcome = _settle(config, store, draft) if draft is not None else None
     write_document(target, data)
     return outcome
 
@@ -189,6 +192,15 @@ def publish(config: CoordinatorConfig, drafts: list[Path]) -> Outcome:
 def _change(
     config: CoordinatorConfig, store: Repository, roster: Roster, root: Metadata[Root] | None = None
 ) -> Outcome:
+    return _settle(config, store, _draft(config, store, roster, root))
+
+
+def _draft(config: CoordinatorConfig, store: Repository, roster: Roster, root: Metadata[Root] | None = None) -> Draft:
+    """The draft of a change; the one that waits for signatures, where it says the same.
+
+    Raises:
+        TrustError: one that waits says something else.
+    """
     before = store.root if store.founded else None
     version = store.targets.version + 1 if store.founded else 1
     now = wall_clock()
@@ -198,14 +210,36 @@ def _change(
     roster = roster.model_copy(update={"former": former})
     targets = make_targets(version, roster, now + timedelta(days=config.roster_days))
     draft = Draft.make(before, root, targets, roster_bytes(roster))
+    path = _path(config, version)
+    if not store.founded or not path.exists():
+        return draft
+    waiting = Draft.read(path)
+    if waiting.new_targets.signed.expires <= now:
+        return draft
+    if (waiting.roster, waiting.root) != (draft.roster, draft.root):
+        raise TrustError(
+            f"another change waits for signatures, in {path}",
+            fix="have it signed and publish it, or delete the file to drop that change; then make this one again",
+            kept="that draft with its signatures, and what is in force",
+        )
+    return waiting
+
+
+def _settle(config: CoordinatorConfig, store: Repository, draft: Draft) -> Outcome:
+    """Sign a draft with the keys at hand; publish it, or leave it to the other keyholders."""
     for key in keyholders.present(config.keyholders):
         if draft.lacks() and draft.asks(key.public):
             draft = draft.sign(key)
     if not (lacks := draft.lacks()):
         return _publish(config, store, draft)
-    path = config.keyholders.parent / f"draft-{version}.json"
-    draft.write(path)
+    version = draft.new_targets.signed.version
+    draft.write(path := _path(config, version))
     return Outcome(version, draft.fingerprint, lacks, path, shown=False)
+
+
+def _path(config: CoordinatorConfig, version: int) -> Path:
+    """Where the draft of a version lies for the keyholders."""
+    return config.keyholders.parent / f"draft-{version}.json"
 
 
 def _publish(config: CoordinatorConfig, store: Repository, draft: Draft) -> Outcome:

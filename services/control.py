@@ -16,10 +16,11 @@ from typing import Any
 
 import structlog
 
-from services.errors import NotRunning, SilokitError
+from services.errors import NoAnswer, NotRunning, SilokitError
 
 Handler = Callable[..., Any]
 _LIMIT = 1 << 20
+_PATIENCE = 60.0  # seconds that a command waits for its answer
 _log = structlog.get_logger()
 
 
@@ -94,19 +95,28 @@ def ask(folder: Path, command: str, **arguments: Any) -> Any:
     """Ask the service that holds the state in `folder`.
 
     Raises:
-        NotRunning: nobody answers.
+        NotRunning: nobody took the command.
+        NoAnswer: the service has the command, and nobody knows what became of it.
         RemoteError: the service refused; its exit code is the service's error's.
     """
-    try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-            connection.settimeout(60)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.settimeout(_PATIENCE)
+        try:
             connection.connect(_address(folder))
+        except OSError as error:
+            raise NotRunning(
+                f"the service of {folder} does not answer", fix="start it with the `serve` command, in another terminal"
+            ) from error
+        try:
             connection.sendall(json.dumps({"command": command, "arguments": arguments}, default=str).encode() + b"\n")
             reply = json.loads(_read_line(connection))
-    except (OSError, ValueError) as error:
-        raise NotRunning(
-            f"the service of {folder} does not answer", fix="start it with the `serve` command, in another terminal"
-        ) from error
+        except (OSError, ValueError) as error:
+            raise NoAnswer(
+                f"the service of {folder} was given the command and did not say what became of it",
+                fix="look with `coordinator runs` or `silo-agent status` before you give it again; the service's log "
+                "says what it waits for",
+                kept="the service may still carry the command out",
+            ) from error
     if "error" in reply:
         refused = RemoteError(
             reply["error"]["what"], fix=reply["error"].get("fix", ""), kept=reply["error"].get("kept", "")

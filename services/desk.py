@@ -1,12 +1,13 @@
 """The program's side of a run's life, and how control messages reach it.
 
-A message waits for its run's offer and for nothing else that was sent before it. One over which the desk crashes three
-times is refused; one that can be judged only later waits and holds up no other.
+A message waits for its run's offer, for as long as the desk says, and for nothing else that was sent before it. One
+over which the desk crashes three times is refused; one that can be judged only later waits and holds up no other.
 """
 
 from __future__ import annotations
 
-from datetime import datetime
+from collections.abc import Callable
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -24,7 +25,13 @@ _log = structlog.get_logger()
 
 
 class Desk(Protocol):
-    """The program's side of a run's life."""
+    """The program's side of a run's life.
+
+    Attributes:
+        early: for how long a message may wait for the offer of its run.
+    """
+
+    early: timedelta
 
     def control(self, run: str, artifact: Received) -> None:
         """Act on a control message.
@@ -55,23 +62,29 @@ class Reception:
     Args:
         inbox: where they lie.
         book: the party's runs.
+        clock: the present.
     """
 
-    def __init__(self, inbox: Inbox, book: RunBook) -> None:
+    def __init__(self, inbox: Inbox, book: RunBook, clock: Callable[[], datetime]) -> None:
         self._inbox = inbox
         self._book = book
+        self._clock = clock
 
     def attend(self, desk: Desk) -> bool:
         """Give the desk the next message; returns False when there is none for now."""
         for row in self._inbox.for_desk():
             run = self._book.find(row["run"])
             if run is None and row["kind"] != OFFER:
-                continue  # it overtook its offer: it waits
-            if run is not None and run.phase not in LIVE and not row["kind"].startswith(OUTLIVING):
+                if self._clock() - datetime.fromisoformat(row["received"]) < desk.early:
+                    continue  # it overtook its offer: it waits
+                self._inbox.refuse(row, InvalidArtifact("the message is of a run that was never offered here"))
+            elif run is not None and run.phase not in LIVE and not row["kind"].startswith(OUTLIVING):
                 self._inbox.mark(row, "skipped")
-                continue
-            if self._give(desk, row):
+            elif self._give(desk, row):
                 return True
+            else:
+                continue
+            _remove(row)
         return False
 
     def _give(self, desk: Desk, row: Any) -> bool:
@@ -95,8 +108,12 @@ class Reception:
                 return True
             reason = f"the desk crashed {times} times over it ({type(error).__name__})"
             self._inbox.refuse(row, InvalidArtifact(reason))
-        Path(row["path"]).unlink(missing_ok=True)
+        _remove(row)
         return True
+
+
+def _remove(row: Any) -> None:
+    Path(row["path"]).unlink(missing_ok=True)
 
 
 def _bearable(times: int) -> None:

@@ -101,3 +101,9 @@ class NotRunning(SilokitError):
     """The service that a command wants to talk to does not answer."""
 
     exit_code = 10
+
+
+class NoAnswer(SilokitError):
+    """The service was given a command and did not say what became of it: it may still carry it out."""
+
+    exit_code = 12

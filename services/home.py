@@ -14,7 +14,7 @@ OUTBOX = "outbox"
 LOCK = "lock"
 """Held by the process that is this party; in a folder of the home, by whoever changes that folder."""
 RUNS, RUN_KEYS, LATE = "runs", "run-keys", "late"
-"""Workspaces and received plaintext of runs, their keys, and plaintext that outlives its run until it is read."""
+"""Workspaces and received plaintext of runs, their keys, and what comes before a run's offer or after its end."""
 RECENT = ("recent.log", "recent.log.1")
 """The service's last lines."""
 PASSING = (RUNS, RUN_KEYS, LATE, LOCK, "control.sock", *RECENT)

@@ -94,7 +94,7 @@ class Host:
         self._book = RunBook(state)
         self._inbox = Inbox(state, clock)
         self._crashes = Crashes(self._book, self._inbox)
-        self._reception = Reception(self._inbox, self._book)
+        self._reception = Reception(self._inbox, self._book, clock)
         self._active: dict[str, _Active] = {}
         self._interrupted: set[str] = set()
         self._stopping = threading.Event()
@@ -110,10 +110,13 @@ class Host:
 
     def heed_endings(self) -> int:
         """Interrupt the runs whose end lies in the inbox, for as long as it lies there; returns how many there are."""
-        ends = self._inbox.endings()
-        for row in ends:
-            self.interrupt(row["run"])
-        return len(ends)
+        heeded = 0
+        for row in self._inbox.endings():
+            run = self._book.find(row["run"])
+            if run is not None and run.may_end(row["sender"], row["kind"], me=self._courier.me):
+                self.interrupt(run.run)
+                heeded += 1
+        return heeded
 
     @contextmanager
     def computing(self) -> Iterator[None]:

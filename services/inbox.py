@@ -44,7 +44,7 @@ class Inbox:
         self._clock = clock
 
     def endings(self) -> Sequence[Any]:
-        """What tells of a run's end and was not read yet."""
+        """What tells of a run's end and was not read yet, whoever says it."""
         marks = ",".join("?" * len(ENDINGS))
         return self._state.rows(f"{_WAITING} AND kind IN ({marks})", *sorted(ENDINGS))
 

@@ -127,6 +127,12 @@ class Run:
         """What every artifact of the run is bound to."""
         return digest(self.text.encode())
 
+    def may_end(self, sender: str, kind: str, *, me: str) -> bool:
+        """Whether a message ends the run here: at a silo its coordinator's, at the coordinator a participant's."""
+        if me == self.coordinator:
+            return sender in self.silos and kind in {DECLINE, FAILED}
+        return sender == self.coordinator and kind in {FAILED, CANCEL}
+
     def awaited(self) -> tuple[str, ...]:
         """Participants that have not joined."""
         return tuple(silo for silo in self.silos if silo not in self.parties)

@@ -23,7 +23,6 @@ from services.keys import SealTo
 from services.log import Troubles
 from services.runs import (
     BEGIN,
-    CANCEL,
     DECLINE,
     DONE,
     FAILED,
@@ -61,8 +60,11 @@ class SiloDesk:
         outputs: where products of other silos are kept.
 
     Attributes:
+        early: see `services.host.Desk`; all silos are sent an offer at once, so that a day is long.
         shelf: what this silo has in the federation's pool.
     """
+
+    early = timedelta(days=1)
 
     def __init__(
         self,
@@ -97,7 +99,7 @@ class SiloDesk:
             self._book.welcome(known, artifact)
         elif artifact.kind == BEGIN and artifact.sender == known.coordinator:
             self._note(run, "begin")
-        elif artifact.kind in {FAILED, CANCEL} and artifact.sender == known.coordinator:
+        elif known.may_end(artifact.sender, artifact.kind, me=self._me):
             phase = "failed" if artifact.kind == FAILED else "cancelled"
             reason = hear(artifact.path, Ending).reason
             if self._book.move(run, phase, self._parts.clock(), reason):  # type: ignore[arg-type]  # a Phase
@@ -254,7 +256,7 @@ class SiloDesk:
         return f"{run} is declined"
 
     def release(self, run: str, message: Message, to: tuple[str, ...]) -> str:
-        """Send this silo's synthetic columns to recipients that its policy names.
+        """Send this silo's synthetic columns, once, to recipients that its policy names; returns what was done.
 
         Raises:
             PolicyRefusal: the policy names one of them not.
@@ -265,12 +267,18 @@ class SiloDesk:
             raise UnknownRun(f"run {run} is {found.phase}: there is nothing to release")
         if strangers := sorted(set(to) - set(found.silos)):
             raise PolicyRefusal(f"{', '.join(strangers)} took no part in run {run}")
+        before = [recipient for recipient in to if self._parts.state.finished(run, f"release.{recipient}")]
         for recipient in to:
             self._parts.courier.send(
                 *(run, f"release.{recipient}", message, sealing_keys(self._parts.trust, (recipient,))),
                 expires=self._parts.clock() + timedelta(days=30), schema_hash=found.spec_hash,
             )  # fmt: skip
-        return f"released to {', '.join(to)}"
+        lines = []
+        if now := [recipient for recipient in to if recipient not in before]:
+            lines.append(f"released to {', '.join(now)}")
+        if before:
+            lines.append(f"released to {', '.join(before)} before: nothing was sent now")
+        return "\n".join(lines)
 
     def _waiting(self, run: str) -> Run:
         found = self._book.get(run)

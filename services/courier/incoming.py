@@ -283,7 +283,8 @@ class Incoming:
         )
 
     def _path(self, header: Header) -> Path:
-        if header.kind.startswith(OUTLIVING):  # the run's folder may be gone already
+        known = self._state.row("SELECT 1 FROM runs WHERE run=?", header.run)
+        if known is None or header.kind.startswith(OUTLIVING):  # there is no folder of the run yet, or no more
             return private_folder(self._state.folder / LATE) / f"{header.run}.{header.sender}.{header.sequence}"
         return private_folder(self._state.folder / RUNS / header.run / "inbox") / f"{header.sender}-{header.sequence}"
 

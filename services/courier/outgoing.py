@@ -61,6 +61,7 @@ class Outgoing:
         self._outbox = private_folder(state.folder / OUTBOX)
         self._kept = state.folder / KEPT
         self._me = door.ring.name
+        self._there: set[str] = set()  # whose bodies are in the store, and whose notices could not be sent yet
         self._remove_orphans()
 
     def send(
@@ -204,10 +205,14 @@ class Outgoing:
     def _put_body(self, row: Any, folder: str, body: Path) -> bool:
         """Put an artifact's body, unless the run was called off before; returns whether it is in the store."""
         key = f"{folder}/{read_manifest(row['manifest']).body_sha256}.body"
+        if row["digest"] in self._there:
+            return True
         if called_off(self._state, row["run"]) and not row["kind"].startswith(SAFE):
             return self._door.store.stat(key) is not None
         with transferring("up", row["bytes"]):
             self._door.store.put(key, body)
+        if not row["kind"].startswith(CONTROL):  # small, and a purge takes them although they have yet to be announced
+            self._there.add(row["digest"])
         return True
 
     def _mark_sent(self, row: Any, *, withheld: bool) -> None:
@@ -220,6 +225,7 @@ class Outgoing:
             )
             if withheld:
                 self._audit.append("withheld", now, **facts, reason="the run was called off before it could leave")
+        self._there.discard(row["digest"])
         _log.info("withheld" if withheld else "sent", **facts, bytes=size)
 
     def purge(self, run: str) -> int:

@@ -229,6 +229,31 @@ def test_outages_of_store_and_bus_only_delay(world: World) -> None:
     finish(world, run)
 
 
+def test_a_body_travels_once_however_often_its_notice_is_tried(world: World, run: str) -> None:
+    world.settle()
+    world.bus.down = True
+    real, put = world.store.put, []
+
+    def watched(key: str, source: Any) -> bool:
+        put.append(key)
+        done: bool = real(key, source)
+        return done
+
+    world.store.put = watched
+    north = world.parts["north"]
+    north.courier.outgoing._guard = lambda *_: ""
+    north.courier.send(
+        run, "late", Message("product.table", b"rows", NoData()), {HUB: world.rings[HUB].public.seal},
+        expires=world.run(HUB, run).deadline, schema_hash=world.run(HUB, run).spec_hash,
+    )  # fmt: skip
+    for _ in range(3):
+        with pytest.raises(BusError):
+            north.courier.deliver()
+    world.bus.down = False
+    assert north.courier.deliver() == 1
+    assert len([key for key in put if key.endswith(".body")]) == 1
+
+
 def test_one_party_that_the_bus_cannot_reach_holds_nobody_else_up(
     world: World, run: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -13,6 +13,7 @@ from coordinator import roster
 from coordinator.credentials import Issuer
 from coordinator.settings import CoordinatorConfig
 from coordinator.trust import keyholders
+from coordinator.trust.draft import Draft
 from services import certificates
 from services.enrolment import (
     STORE_CREDENTIALS,
@@ -133,6 +134,41 @@ def test_admitting_again_hands_out_the_same_credentials_and_touches_nobody_else_
     issuer.keep_only({"hub", "south"})
     assert Issuer(consortium.hub.home, FED).credentials("north") != kept["north"]
     assert Issuer(consortium.hub.home, FED).credentials("south") == kept["south"]
+
+
+def test_a_change_that_waits_for_signatures_is_not_overwritten_by_another(consortium: Consortium) -> None:
+    drawer = consortium.hub.keyholders.rename(consortium.folder / "drawer")
+    consortium.admit("north")
+    draft = consortium.folder / "draft-2.json"
+    waits = draft.read_bytes()
+    for change in (lambda: consortium.admit("south"), lambda: roster.renew(consortium.hub)):
+        with pytest.raises(TrustError, match=r"draft-2\.json") as told:
+            change()
+        assert "delete the file to drop" in told.value.fix
+    assert not consortium.admission("south").exists()
+    consortium.admit("north")  # the same change is no other
+    assert draft.read_bytes() == waits
+    drawer.rename(consortium.hub.keyholders)
+    consortium.admit("north")
+    consortium.admit("south")
+    for name in consortium.silos:
+        enrolment.admit(consortium.silos[name], consortium.admission(name), consortium.root)
+    issuer = Issuer(consortium.hub.home, FED)
+    kept = {name: read_credentials(consortium.home(name) / STORE_CREDENTIALS) for name in consortium.silos}
+    assert kept == {name: issuer.credentials(name) for name in consortium.silos}
+    assert set(roster.repository(consortium.hub).roster.members) == {"hub", "north", "south"}
+    assert issuer.retired == ()
+
+
+def test_a_change_that_nobody_signed_in_time_waits_no_more(
+    consortium: Consortium, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    consortium.hub.keyholders.rename(consortium.folder / "drawer")
+    consortium.admit("north")
+    later = datetime.now(UTC) + timedelta(days=consortium.hub.roster_days + 1)
+    monkeypatch.setattr(roster, "wall_clock", lambda: later)
+    consortium.admit("south")
+    assert set(Draft.read(consortium.folder / "draft-2.json").read_roster().members) == {"hub", "south"}
 
 
 def test_enrolling_again_keeps_the_key_on_the_wire(consortium: Consortium) -> None:

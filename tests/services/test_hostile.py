@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import os
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 
 from services.artifact import NoData
 from services.bus import Notice
-from services.contract import Message, Received
+from services.contract import Message, ProgressCallback, Received
 from services.errors import StoreError
 from services.party import Party
-from services.runs import JOIN, Join, say
+from services.runs import CANCEL, FAILED, JOIN, Ending, Join, say
 from services.seal import read_manifest
 from services.state import State
 from services.store import ObjectAbsent
 from services.store.folder import FolderStore
+from silo_agent.desk import SiloDesk
+from tests.echo import coordinator, silo
 from tests.services.test_courier import finish, forge
 from tests.world import FEDERATION, HUB, World
 
@@ -152,6 +155,29 @@ def test_what_a_member_says_of_a_run_that_nobody_offered_is_not_kept(world: Worl
         assert not list(state.folder.glob("late/*"))
 
 
+def test_what_a_member_says_of_a_run_before_its_offer_does_not_wait_for_ever(world: World, run: str) -> None:
+    north = world.parts["north"].courier
+    for kind in (JOIN, CANCEL):
+        north.send(
+            "phantom", kind, say(kind, Ending(reason="")),
+            {"south": world.rings["south"].public.seal, HUB: world.rings[HUB].public.seal},
+            expires=world.now + timedelta(days=3000),
+        )  # fmt: skip
+    finish(world, run)
+    waiting = "SELECT kind FROM inbox WHERE run='phantom' AND state='ready'"
+    assert not world.parts[HUB].state.rows(waiting)
+    assert len(world.parts["south"].state.rows(waiting)) == 2  # their offer may be on its way
+    world.pass_time(SiloDesk.early.total_seconds())
+    world.publish_roster()
+    world.settle()
+    assert not world.parts["south"].state.rows(waiting)
+    for name in (HUB, "south"):
+        assert len([why for why in world.quarantined(name) if "never offered" in why]) == 2
+        folder = world.parts[name].state.folder
+        assert not (folder / "runs" / "phantom").exists()
+        assert not list(folder.glob("late/*"))
+
+
 def test_a_control_message_of_gigabytes_is_refused_before_it_is_fetched(world: World, run: str) -> None:
     world.asleep = {"north"}
     key = forge(world, run, kind="run.done", payload=bytes(2 << 20))
@@ -204,6 +230,42 @@ def test_a_desk_that_cannot_bear_a_message_sets_it_aside_after_three_times(
     monkeypatch.setattr(world.hub, "control", choke)
     finish(world, run)
     assert len(world.quarantined(HUB)) == len(world.silos)
+
+
+@pytest.mark.parametrize(
+    ("victim", "sender", "kind"),
+    [
+        ("north", "west", CANCEL),  # who takes no part
+        ("north", "south", FAILED),  # who does, and is not the coordinator
+        (HUB, "west", FAILED),
+        (HUB, "south", CANCEL),
+    ],
+)
+def test_work_goes_on_when_somebody_says_its_end_who_may_not(
+    world: World, monkeypatch: pytest.MonkeyPatch, victim: str, sender: str, kind: str
+) -> None:
+    run = world.submit(silos={"north": {}, "south": {}})
+    half, work = (coordinator.Coordinator, "_sing") if victim == HUB else (silo.Silo, "_greet")
+    real: Any = getattr(half, work)
+    begun: list[int] = []
+
+    def meanwhile(self: Any, progress: ProgressCallback) -> Message:
+        if self._context.me == victim:
+            begun.append(1)
+            traitor = world.parts[sender].courier
+            traitor.send(
+                run, "treason", say(kind, Ending(reason="")), {victim: world.rings[victim].public.seal},
+                expires=world.run(HUB, run).deadline, schema_hash=world.run(HUB, run).spec_hash,
+            )  # fmt: skip
+            traitor.deliver()
+            world.parties[victim].exchange()  # the wire's thread goes on
+        message: Message = real(self, progress)
+        return message
+
+    monkeypatch.setattr(half, work, meanwhile)
+    world.settle()
+    assert begun == [1]
+    assert {world.run(name, run).phase for name in (HUB, "north", "south")} == {"done"}
 
 
 def test_the_wire_s_death_is_the_party_s(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -68,6 +68,20 @@ def test_a_part_arrives_although_its_sender_purged_what_came_before_it(world: Wo
     assert world.alarms("west") == 0
 
 
+def test_a_second_release_says_that_nothing_was_sent(world: World, run: str) -> None:
+    north = world.silo("north")
+    world.policies["north"] = world.policies["north"].model_copy(update={"release_to": ("west", "south")})
+    message = table_message(world.outputs("north") / run)
+    assert north.release(run, message, ("west",)) == "released to west"
+    world.settle()
+    world.parts["north"].purge(run)
+    again = north.release(run, message, ("west", "south"))
+    assert again.splitlines() == ["released to south", "released to west before: nothing was sent now"]
+    world.settle()
+    sent = "SELECT recipients FROM outbox WHERE kind=? ORDER BY sequence"
+    assert [row["recipients"] for row in world.parts["north"].state.rows(sent, TABLE)] == ["west", "south"]
+
+
 def test_a_part_that_was_not_released_is_named(world: World, run: str, tmp_path: Path) -> None:
     release(world, "north", run, "west")
     with pytest.raises(DataError, match="south"):
