@@ -12,6 +12,7 @@ import structlog
 
 import protocols
 from services.contract import Received
+from services.desk import survive
 from services.errors import ConfigError, InvalidArtifact, SilokitError
 from services.log import Troubles
 from services.runs import (
@@ -133,6 +134,8 @@ class CoordinatorDesk:
                     self._tell_end(run)
             except SilokitError as error:
                 self._troubles.say(run.run, error.what)
+            except Exception as error:  # noqa: BLE001 - whatever is wrong with a run ends it, not the party
+                survive(run, error, self._book, self._parts.clock())
 
     def _offer(self, run: Run) -> None:
         if self._parts.state.finished(run.run, "offer"):

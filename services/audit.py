@@ -8,6 +8,7 @@ from typing import Any
 import typer
 from rich.table import Table
 
+from services.board import plain
 from services.chain import AUDIT, Chain
 from services.command import JsonOption, console, print_json, say
 from services.seal import read_manifest
@@ -74,7 +75,13 @@ def audit_table(records: list[dict[str, Any]]) -> Table:
     for record in records:
         what = [record[key] for key in ("kind", "detail", "reason") if record.get(key)]
         what += [f"{key} {_words(value)}" for key, value in record.items() if key in {"to", "sender", "release"}]
-        table.add_row(str(record["number"]), record["at"][:19], record["event"], record.get("run", ""), ", ".join(what))
+        table.add_row(
+            str(record["number"]),
+            record["at"][:19],
+            record["event"],
+            plain(record.get("run", "")),
+            plain(", ".join(what)),
+        )
     return table
 
 

@@ -49,7 +49,7 @@ def runs_table(runs: Sequence[Run]) -> Table:
         joined = sum(silo in run.parties for silo in run.silos)
         phase = f"[{_STYLE[run.phase]}]{run.phase}[/]" if run.phase in _STYLE else run.phase
         doing = _doing(run) if run.phase in LIVE else ""
-        table.add_row(run.run, _plain(run.protocol), phase, f"{joined}/{len(run.silos)}", doing, _plain(run.detail))
+        table.add_row(run.run, plain(run.protocol), phase, f"{joined}/{len(run.silos)}", doing, plain(run.detail))
     return table
 
 
@@ -103,7 +103,7 @@ def _part_table(heading: str, part: Mapping[str, Any]) -> Table:
     table.add_column(heading)
     table.add_column(overflow="fold")
     for name, about in part.items():
-        table.add_row(_plain(name), _plain(_words(about)))
+        table.add_row(plain(name), plain(_words(about)))
     return table
 
 
@@ -135,7 +135,7 @@ def _follow(console: Console, book: RunBook, name: str) -> Run:
     return run
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Words that came from somebody else: neither markup nor a terminal's control sequences."""
     return escape("".join(letter if letter.isprintable() else " " for letter in text))
 

@@ -18,7 +18,7 @@ from services.courier import OUTLIVING
 from services.crashes import MAX_CRASHES, is_disk, where
 from services.errors import InvalidArtifact, TrustError
 from services.inbox import Inbox, received
-from services.runs import OFFER, RunBook
+from services.runs import OFFER, Run, RunBook
 from services.state import LIVE
 
 _log = structlog.get_logger()
@@ -42,6 +42,18 @@ class Desk(Protocol):
 
     def tick(self) -> None:
         """Look after deadlines, queues and what must be told of runs that ended; called often."""
+
+
+def survive(run: Run, error: Exception, book: RunBook, now: datetime) -> None:
+    """End a run whose care crashed: it would crash at every look, and the party's other runs have done nothing wrong.
+
+    Raises:
+        Exception: the disk was to blame, and not the run.
+    """
+    if is_disk(error):
+        raise error
+    _log.error("the desk crashed", run=run.run, **where(error))
+    book.move(run.run, "failed", now, f"the program crashed over it ({type(error).__name__})")
 
 
 class Reception:

@@ -14,6 +14,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -28,7 +29,7 @@ from services.courier import CONTROL, Courier, RunOver
 from services.crashes import MAX_CRASHES, Crashes, is_disk, where
 from services.desk import Desk, Reception
 from services.errors import InvalidArtifact, PolicyRefusal, SilokitError, TrustError
-from services.files import private_folder, remove_tree, sync_folder
+from services.files import private_folder, remove_tree, replacing
 from services.home import RUNS
 from services.inbox import Inbox, received
 from services.metrics import TRAINED
@@ -39,6 +40,7 @@ from services.state import LIVE, State
 __all__ = ["Desk", "Host", "Stopped"]
 
 _PROGRESS_EVERY = 0.5  # seconds between two records of progress
+_COPIED = 1 << 20  # bytes of a result at a time
 _DISK_WAIT = 5.0  # seconds
 _TRUST_WAIT = 1.0
 _log = structlog.get_logger()
@@ -115,6 +117,15 @@ class Host:
                 self.interrupt(run.run)
                 heeded += 1
         return heeded
+
+    @contextmanager
+    def computing(self) -> Iterator[None]:
+        """What is done within may take long, and is no standstill."""
+        self._spoke = time.monotonic()
+        try:
+            yield
+        finally:
+            self._spoke = None
 
     @property
     def quiet(self) -> float | None:
@@ -225,11 +236,9 @@ class Host:
         if work.spends is not None:
             self._reserve(run.run, work.key, work.spends)
         _log.info("work", run=run.run, step=work.key)
-        started = self._spoke = time.monotonic()
-        try:
+        started = time.monotonic()
+        with self.computing():
             message = work.compute(self._progress(run, row, work.key))
-        finally:
-            self._spoke = None
         seconds = time.monotonic() - started
         self._crashes.works(run.run, row)
         if message is None:
@@ -287,10 +296,8 @@ class Host:
     def _publish(self, run: str, done: Done) -> None:
         target = private_folder(self._outputs / run)
         for name, path in done.outputs.items():
-            temporary = target / f".tmp-{name}"
-            shutil.copyfile(path, temporary)
-            temporary.rename(target / name)
-        sync_folder(target)
+            with path.open("rb") as source, replacing(target / name) as out:
+                shutil.copyfileobj(source, out, _COPIED)
 
     def _clean(self) -> None:
         """Plaintext goes with its run; run keys go after their grace. What lies on the disk says what is left to do."""

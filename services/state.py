@@ -96,7 +96,12 @@ CREATE TABLE pool (
   PRIMARY KEY (silo, digest)
 );
 """
-_VERSIONS = (_FIRST, _LEDGER, _POOL)
+# what is looked for many times a second lies among what has long been done
+_OPEN = """
+CREATE INDEX unsent ON outbox (run, sequence) WHERE sent IS NULL;
+CREATE INDEX unread ON inbox (run) WHERE state IN ('ready', 'handed');
+"""
+_VERSIONS = (_FIRST, _LEDGER, _POOL, _OPEN)
 """What each version of the file added: a new file goes through all of them, an old one through those it lacks."""
 SCHEMA_VERSION = len(_VERSIONS)
 

@@ -40,8 +40,10 @@ from services.wiring import PartyConfig
 
 LINES = 2000
 """Of the log, at most."""
-_LEFT_OUT = ("detail", "loss")
-"""What a line of the log may say of rows."""
+_LEFT_OUT = ("detail", "loss", "bytes", "done", "total")
+"""What a line of the log may say of rows, or from which their number can be reckoned."""
+_COUNTS = re.compile(r"silokit_(training|progress|artifacts_sent_bytes|transfer_bytes)")
+"""Metrics that may do so."""
 _MAX_METRICS = 8 << 20
 _NAMES = "secret|password|passwd|token|authorization"
 _is_secret = re.compile(_NAMES, re.IGNORECASE).search
@@ -202,4 +204,4 @@ def _metrics(config: PartyConfig) -> str:
     address = f"http://{from_here(config.monitoring.host)}:{config.monitoring.port}/metrics"
     with closing(urllib.request.urlopen(address, timeout=5)) as answer:
         text = answer.read(_MAX_METRICS).decode(errors="replace")
-    return clean("".join(f"{line}\n" for line in text.splitlines() if "loss" not in line))
+    return clean("".join(f"{line}\n" for line in text.splitlines() if not _COUNTS.search(line)))

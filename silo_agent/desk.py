@@ -6,7 +6,7 @@ One run at a time: others wait until the coordinator says begin and this silo is
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from pathlib import Path
 
@@ -17,7 +17,9 @@ import protocols
 from protocols.spec import parse_spec
 from services.artifact import parse_json
 from services.contract import Message, Received
+from services.desk import survive
 from services.errors import ConfigError, InvalidArtifact, PolicyRefusal, SilokitError
+from services.keys import SealTo
 from services.log import Troubles
 from services.runs import (
     BEGIN,
@@ -142,6 +144,8 @@ class SiloDesk:
                     self._tell_end(run)
             except SilokitError as error:
                 self._troubles.say(run.run, error.what)
+            except Exception as error:  # noqa: BLE001 - whatever is wrong with a run ends it, not the party
+                survive(run, error, self._book, self._parts.clock())
 
     def _consider(self, run: Run) -> None:
         if self._expired(run):
@@ -162,24 +166,24 @@ class SiloDesk:
         if policy.approval == "manual" and not self._parts.state.fact(f"approved:{run.run}"):
             self._wait(run, "offered", f"waits for `silo-agent approve {run.run}`")
             return
+        others = sealing_keys(self._parts.trust, (run.coordinator, *(silo for silo in run.silos if silo != self._me)))
         try:
-            self._check_data(run)
+            with self._parts.host.computing():
+                self._check_data(run)
         except SilokitError as error:
             self._refuse(run, error)
             return
-        self._join(run)
+        self._join(run, others)
 
     def _wait(self, run: Run, phase: str, why: str) -> None:
         if (run.phase, run.detail) != (phase, why):
             self._book.move(run.run, phase, self._parts.clock(), why)  # type: ignore[arg-type]  # a Phase
             _log.info("run waits", run=run.run, reason=why)
 
-    def _join(self, run: Run) -> None:
+    def _join(self, run: Run, others: Mapping[str, SealTo]) -> None:
         key = self._parts.keys.make(run.run)
-        others = tuple(silo for silo in run.silos if silo != self._me)
         self._parts.courier.send(
-            *(run.run, "join", say(JOIN, Join(run_key=key, spec=run.spec_hash))),
-            sealing_keys(self._parts.trust, (run.coordinator, *others)),
+            *(run.run, "join", say(JOIN, Join(run_key=key, spec=run.spec_hash)), others),
             expires=run.deadline, schema_hash=run.spec_hash,
         )  # fmt: skip
         self._book.admit(run.run, self._me, key.hex)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from services.artifact import Unprotected
 from services.contract import Message, Received
 from services.errors import DataError, InvalidArtifact
-from services.files import private_folder
+from services.files import private_folder, replacing, sync_folder
 from services.runs import Run
 from silo_agent.policy import TABLE, TABLE_REASON
 
@@ -53,13 +53,15 @@ def keep_table(artifact: Received, run: Run, folder: Path) -> None:
     target = received_table(folder, artifact.sender)
     unchecked = private_folder(target.parent) / f".unchecked-{target.name}"
     try:
-        shutil.copyfile(artifact.path, unchecked)
+        with artifact.path.open("rb") as source, replacing(unchecked) as out:
+            shutil.copyfileobj(source, out)
         try:
             _check_size(unchecked, spec := parse_spec(run.spec), artifact.sender)
             _read(unchecked, spec, artifact.sender)
         except Exception as error:
             raise InvalidArtifact(f"the columns released by {artifact.sender} do not fit the run's schema") from error
         unchecked.rename(target)
+        sync_folder(target.parent)
     finally:
         unchecked.unlink(missing_ok=True)
 

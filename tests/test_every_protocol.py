@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from services.artifact import NoData
 from services.contract import Message
@@ -260,8 +261,11 @@ def test_data_that_contradicts_the_schema_ends_the_run_without_telling_why_outsi
 
     world.check_data = bad  # type: ignore[method-assign]
     run = world.hub.submit(case.spec(world))
-    world.settle()
+    with capture_logs() as log:
+        world.settle()
     assert "3 of 9" in world.run("north", run).detail
+    told = [{key for key, value in line.items() if "3 of 9" in str(value)} for line in log]
+    assert set().union(*told) <= {"detail"}, "which no support bundle has"
     assert all("3 of 9" not in world.run(name, run).detail for name in (HUB, "south", "west"))
 
 

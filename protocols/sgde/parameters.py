@@ -56,7 +56,7 @@ class SgdeParameters(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    label: str
+    label: str = Field(max_length=128)
     family: FamilyName
     epsilon: float = Field(default=1.5, ge=0.01, le=10)
     delta: float = Field(default=1e-5, ge=1e-15, le=0.01)

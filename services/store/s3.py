@@ -163,7 +163,7 @@ class S3Store:
             said = self._briefly(self._client.date)
         try:
             return parsedate_to_datetime(said or "").astimezone(UTC)
-        except ValueError:
+        except (ValueError, OverflowError):  # a store may say anything
             return None
 
     def close(self) -> None:

@@ -45,6 +45,7 @@ def silo(tmp_path: Path) -> Path:
     keep = Recent(folder / "state")
     keep(None, "info", {"event": "run ended", "run": "trial-1", "detail": "31 of 20417 values lie outside"})
     keep(None, "info", {"event": "progress", "done": 5, "loss": 0.73125})
+    keep(None, "info", {"event": "sealed", "kind": "align.pseudonyms", "bytes": 653_344})
     keep(None, "info", {"event": "login", "token": "hush-hush"})
     keep(None, "info", {"event": "waits", "reason": "no way to https://me:hush-hush@proxy.example.org/?sig=hush-hush"})
     return folder
@@ -73,7 +74,7 @@ def test_a_bundle_tells_what_is_going_on_and_no_secret_row_or_count(silo: Path) 
     assert all(name in shown for name in parts)
     keys = [json.loads(path.read_text())["private"] for path in (silo / "state" / "keys").glob("*.key")]
     for text in parts.values():
-        for secret in ("hush", "zebra", "20417", "0.73125", *keys):
+        for secret in ("hush", "zebra", "20417", "653344", "0.73125", *keys):
             assert secret not in text
     assert "silokit" in parts["about.json"]
     assert json.loads(parts["configuration.json"])["name"] == "clinic"
@@ -83,7 +84,7 @@ def test_a_bundle_tells_what_is_going_on_and_no_secret_row_or_count(silo: Path) 
     assert [one["name"] for one in state["quarantine"]] == ["the signature does not hold"]
     assert state["chains"] == {"audit": "2 records, whole", "ledger": "0 records, whole"}
     lines = [json.loads(line) for line in parts["log.jsonl"].splitlines()]
-    assert [line["event"] for line in lines] == ["run ended", "progress", "login", "waits"]
+    assert [line["event"] for line in lines] == ["run ended", "progress", "sealed", "login", "waits"]
     assert "has not been admitted" in parts["check.txt"]
 
 

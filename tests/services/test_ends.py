@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 from structlog.testing import capture_logs
 
-from services.audit import audit_records
+from services.audit import audit_records, audit_table
 from services.keys import SealingKey, save_private
-from services.runs import RunKeys, UnknownRun
+from services.runs import Run, RunKeys, UnknownRun
 from services.seal import read_manifest
+from silo_agent.desk import SiloDesk
 from tests.echo import silo as echo_silo
 from tests.world import HUB, World
 
@@ -43,6 +46,39 @@ def test_what_was_purged_does_not_come_back_from_the_outbox(world: World) -> Non
     north.purge(run)
     world.settle()
     assert not any("/north/" in key and key.endswith(".body") for key in world.store.objects)
+
+
+def test_a_run_over_which_the_care_crashes_ends_alone(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    consider = SiloDesk._consider
+
+    def crash(desk: SiloDesk, run: Run) -> None:
+        if run.run == bad:
+            raise ValueError("what nobody thought of, with a value of 4711")
+        consider(desk, run)
+
+    monkeypatch.setattr(SiloDesk, "_consider", crash)
+    bad, good = world.submit(), world.submit()
+    with capture_logs() as log:
+        world.settle()
+    assert {world.run(silo, bad).phase for silo in world.silos} == {"failed"}
+    assert {world.run(silo, good).phase for silo in world.silos} == {"done"}
+    assert "ValueError" in world.run("north", bad).detail
+    assert "4711" not in str(log) + world.run("north", bad).detail
+
+
+def test_what_was_recorded_is_shown_letter_by_letter(world: World) -> None:
+    records = [
+        {
+            "number": 1,
+            "at": "2026-01-01T00:00:00",
+            "event": "run ended",
+            "run": "a",
+            "detail": "column 'Puls [/min]': 3",
+        }
+    ]
+    shown = Console(file=StringIO(), width=200)
+    shown.print(audit_table(records))
+    assert "column 'Puls [/min]': 3" in shown.file.getvalue()  # type: ignore[attr-defined]
 
 
 def test_a_cancel_that_arrives_just_before_work_begins_stops_it(

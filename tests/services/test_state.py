@@ -46,9 +46,19 @@ def test_a_file_of_version_1_keeps_everything_and_gains_a_ledger(home: Path) -> 
         charge = Charge("records", Mechanism(event=Gaussian(noise_multiplier=10)), 1e-5)
         budget = Budget(epsilon_per_run=1, epsilon_for_life=1, delta=1e-5)
         Ledger(state).reserve("trial-1", "train", charge, budget, at=NOW, approver="policy")
-    assert version(home) == SCHEMA_VERSION == 3
+    assert version(home) == SCHEMA_VERSION == 4
     with State(home) as state:
         assert Ledger(state).verify() == 1
+
+
+def test_what_is_asked_many_times_a_second_reads_nothing_that_is_long_done(tmp_path: Path) -> None:
+    asked = {
+        "unsent": "SELECT * FROM outbox WHERE sent IS NULL ORDER BY sealed, run, sequence",
+        "unread": "SELECT * FROM inbox AS i WHERE state IN ('ready', 'handed') AND kind IN ('run.failed')",
+    }
+    with State(tmp_path) as state:
+        for index, query in asked.items():
+            assert any(f"INDEX {index}" in row["detail"] for row in state.rows(f"EXPLAIN QUERY PLAN {query}"))
 
 
 def test_an_old_file_brought_up_to_date_is_like_a_new_one(home: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
