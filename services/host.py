@@ -28,7 +28,7 @@ from services.contract import Context, Done, Failed, Half, HalfFactory, Message,
 from services.courier import CONTROL, Courier, RunOver
 from services.crashes import MAX_CRASHES, Crashes, is_disk, where
 from services.desk import Desk, Reception
-from services.errors import InvalidArtifact, PolicyRefusal, SilokitError, TrustError
+from services.errors import InvalidArtifact, PolicyRefusal, SilokitError, StateError, TrustError
 from services.files import private_folder, remove_tree, replacing
 from services.home import RUNS
 from services.inbox import Inbox, received
@@ -191,6 +191,9 @@ class Host:
             end = self._steps(run, row, event(self._active[run.run].half))
         except (Stopped, RunOver, TrustError) as why:
             self._pause(run, row, why)
+        except StateError:
+            self._crashes.works(run.run, row)  # it says nothing of the run: the party ends
+            raise
         except InvalidArtifact as error:
             if row is None:
                 self._end(run, Failed(error.what))

@@ -32,6 +32,8 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 MAX_COUNT = 1_000_000
+_IN_WORDS = {"add-or-remove-one": "add or remove one person", "replace-one": "replace one person's values"}
+_OF_BOTH = "replace one person's values only (releases of both kinds)"
 _MANY = 50.0
 """Beyond this ε, Rényi's bound is told instead of the exact value: nobody buys it, and it costs no time."""
 if TYPE_CHECKING:
@@ -129,6 +131,12 @@ class Mechanism(_Part):
     def rdp(self, order: int) -> float:
         """The Rényi divergence of this order (Mironov, 2017); the sum over releases bounds them all."""
         return _rdp(self.event, order)
+
+
+def adjacency_in_words(mechanisms: Iterable[Mechanism]) -> str:
+    """Between which tables an ε over all of these is told; of both kinds, it is about replacing values only."""
+    adjacencies = {mechanism.adjacency for mechanism in mechanisms}
+    return _OF_BOTH if len(adjacencies) > 1 else "".join(_IN_WORDS[one] for one in adjacencies)
 
 
 def composed(mechanisms: Iterable[Mechanism]) -> Mechanism:

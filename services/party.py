@@ -116,7 +116,7 @@ class Party:
                 heard nobody cannot know.
 
         Raises:
-            StateError: store or roster know more of this party than its state does.
+            StateError: store or roster know more of this party than its state does, at start or later.
             StoreRefused: the store lacks what the configuration does not do without.
         """
         self._purse.close()
@@ -157,12 +157,14 @@ class Party:
         return self._busied(moved)
 
     def look_again(self) -> bool:
-        """Look for a new roster and for artifacts whose notices were lost.
+        """Look for a new roster, for artifacts whose notices were lost, and for another agent of this party.
 
         Raises:
             StoreError: the store does not answer.
+            StateError: this party went on elsewhere.
         """
         self.trust.refresh()
+        self.courier.check_own_past()
         self.courier.reconcile()
         return True
 
@@ -173,8 +175,7 @@ class Party:
     def _look_back(self) -> bool:
         self._meet_store()
         self.trust.refresh()
-        self.courier.check_own_keys()
-        self.courier.check_own_past()
+        self.courier.look_back()
         self._purse.open()
         return self.look_again()
 
@@ -195,6 +196,7 @@ class Party:
             life()
         except BaseException as error:  # noqa: BLE001 - whatever it is, `run` raises it
             self._broken = error
+            self._purse.close()
             self.stop()
 
     def _wire(self) -> None:

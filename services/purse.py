@@ -1,4 +1,4 @@
-"""What a party spends from: nothing new while it is not known whether its state is an old copy."""
+"""What a party spends from: nothing new while it is not known whether its state is an old copy, or one of two."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import threading
 from collections.abc import Callable
 
 from services.artifact import Spend
-from services.errors import TrustError
+from services.errors import StoreError, TrustError
 from services.ledger import Ledger
 from services.state import State
 
 Reserve = Callable[[str, str, Spend], None]
 """Called as `reserve(run, step, spend)` before work that spends; raises PolicyRefusal."""
+_UNKNOWN = "nothing is spent until the store has shown that this state is no old copy"
 
 
 class Purse:
@@ -20,11 +21,14 @@ class Purse:
     Args:
         state: the party's state.
         reserve: asks the ledger.
+        look: looks whether this party went on elsewhere, before anything new is paid for; raises StateError if so,
+            and StoreError or TrustError where that cannot be known now.
     """
 
-    def __init__(self, state: State, reserve: Reserve) -> None:
+    def __init__(self, state: State, reserve: Reserve, look: Callable[[], None]) -> None:
         self._ledger = Ledger(state)
         self._reserve = reserve
+        self._look = look
         self._closed = threading.Event()
 
     def close(self) -> None:
@@ -39,9 +43,15 @@ class Purse:
         """Pay for a step.
 
         Raises:
-            TrustError: the purse is closed, and the step has not been paid for: its run waits.
+            TrustError: the step has not been paid for, and the purse is closed or nobody can look: its run waits.
+            StateError: the state is an old copy, or two agents share one identity.
             PolicyRefusal: the ledger does not grant it.
         """
-        if self._closed.is_set() and not self._ledger.has_paid(run, step):
-            raise TrustError("nothing is spent until the store has shown that this state is no old copy")
+        if not self._ledger.has_paid(run, step):
+            if self._closed.is_set():
+                raise TrustError(_UNKNOWN)
+            try:
+                self._look()
+            except StoreError as error:
+                raise TrustError(f"{_UNKNOWN}: {error.what}") from error
         self._reserve(run, step, spend)

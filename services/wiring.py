@@ -291,7 +291,7 @@ def assemble(
     audit = Chain(state, AUDIT)
     believed = trust(heeding(config.home, ring, audit, clock))
     courier = Courier(state, Door(config.federation, ring, store, bus, believed), keys.find, guard, clock)
-    purse = Purse(state, reserve(state))
+    purse = Purse(state, reserve(state), courier.look_back)
     host = Host(
         state=state, courier=courier, keys=keys, load=load, context=context, outputs=config.outputs,
         reserve=purse, clock=clock,

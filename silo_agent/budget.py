@@ -54,28 +54,30 @@ def account_facts(account: Account) -> dict[str, Any]:
     budget = account.budget.model_dump() if account.budget else None
     return {
         "dataset": account.dataset, "spent": account.spent, "share": account.share, "budget": budget,
+        "adjacency": account.adjacency,
         "runs": [vars(run) | {"approvers": list(run.approvers)} for run in account.runs],
     }  # fmt: skip
 
 
 def accounts_table(accounts: Sequence[Account]) -> Group:
     """Accounts for people: a bar per data set, and what its runs have cost."""
-    life = _table("data set", "spent for life", "", ">ε", ">of", ">at δ")
-    runs = _table("run", "data set", ">ε", ">of", ">at δ", ">sealed", "since", "approved by")
+    life = _table("data set", "spent for life", "", ">ε", ">of", ">at δ", "adjacency")
+    runs = _table("run", "data set", ">ε", ">of", ">at δ", "adjacency", ">sealed", "since", "approved by")
     for account in accounts:
         budget = account.budget
         if budget is None or account.share is None or account.spent is None:
-            life.add_row(account.dataset, "not registered", "", "", "", "")
+            life.add_row(account.dataset, "not registered", "", "", "", "", account.adjacency)
         else:
             share = f"{account.share:.0%}"
             life.add_row(
                 account.dataset, _bar(account.share), share, f"{account.spent:.2f}", f"{budget.epsilon_for_life:g}",
-                f"{budget.delta:g}",
+                f"{budget.delta:g}", account.adjacency,
             )  # fmt: skip
         for run in account.runs:
             runs.add_row(
                 run.run, account.dataset, f"{run.epsilon:.2f}", f"{budget.epsilon_per_run:g}" if budget else "",
-                f"{run.delta:g}", f"{run.committed} of {run.reserved}", run.since[:10], ", ".join(run.approvers),
+                f"{run.delta:g}", run.adjacency, f"{run.committed} of {run.reserved}", run.since[:10],
+                ", ".join(run.approvers),
             )  # fmt: skip
     if not runs.row_count:
         return Group(life)

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 import protocols
 from protocols.spec import parse_spec
 from services.errors import ConfigError
-from services.mechanism import Mechanism
+from services.mechanism import Mechanism, adjacency_in_words
 from services.runs import Run
 
 
@@ -18,7 +18,8 @@ def request(run: Run, me: str, dataset: str) -> dict[str, Mapping[str, Any]]:
     """What a run asks of the silo `me`.
 
     Returns:
-        Its `columns` as declared; the `unprotected` kinds, each in its words; and, where it `spends` privacy, how much.
+        Its `columns` as declared; the `unprotected` kinds, each in its words; and, where it `spends` privacy, how much,
+        and between which tables.
     """
     identifier = run.spec.get("identifier")
     named = {identifier["column"]: {"type": "identifier", "form": identifier["form"]}} if identifier else {}
@@ -42,4 +43,5 @@ def _spends(run: Run, dataset: str) -> dict[str, Mapping[str, Any]]:
         return {}
     mechanism = Mechanism.model_validate(spend.mechanism)
     epsilon = round(mechanism.epsilon(spend.delta), 4)
-    return {"spends": {"data set": dataset, "epsilon": epsilon, "delta": spend.delta, "unit": mechanism.unit}}
+    asked = {"data set": dataset, "epsilon": epsilon, "delta": spend.delta, "unit": mechanism.unit}
+    return {"spends": {**asked, "adjacency": adjacency_in_words([mechanism])}}

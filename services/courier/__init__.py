@@ -48,8 +48,8 @@ class Courier:
         self.everybody = self.outgoing.everybody
         self.deliver = self.outgoing.deliver
         past = Past(state, door)
-        self.check_own_keys = past.check_own_keys
         self.check_own_past = past.check_own_past
+        self.look_back = past.look_back
         self.owes = self.outgoing.owes
         self.purge = self.outgoing.purge
         self.delete = self.outgoing.delete

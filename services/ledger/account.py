@@ -11,16 +11,17 @@ from typing import Any
 from services.errors import BudgetRefusal
 from services.ledger.budget import Budget, Charge
 from services.ledger.entry import charge_of, mechanism_of
-from services.mechanism import Mechanism, composed
+from services.mechanism import Mechanism, adjacency_in_words, composed
 
 
 @dataclass(frozen=True)
 class RunAccount:
-    """What one run has cost a data set: ε at δ, and how many of its reserved releases were sealed."""
+    """What one run has cost a data set: ε at δ between which tables, and how many of its releases were sealed."""
 
     run: str
     epsilon: float
     delta: float
+    adjacency: str
     reserved: int
     committed: int
     approvers: tuple[str, ...]
@@ -36,6 +37,7 @@ class Account:
         spent: ε for life at the budget's δ; None without a budget.
         share: the part of the ceiling that is used, from 0 to 1 (above it, if the ceiling was lowered): Rényi
             divergences add up, ε does not.
+        adjacency: between which tables `spent` is told, in words; empty when nothing was paid.
         runs: oldest first.
     """
 
@@ -43,6 +45,7 @@ class Account:
     budget: Budget | None
     spent: float | None
     share: float | None
+    adjacency: str
     runs: tuple[RunAccount, ...]
 
 
@@ -76,20 +79,23 @@ def account(dataset: str, budget: Budget | None, runs: Mapping[str, Sequence[Any
         runs: its rows of the table `charges`, by run.
     """
     told = tuple(_run(run, rows) for run, rows in runs.items())
+    adjacency = adjacency_in_words(charge_of(row).mechanism for rows in runs.values() for row in rows)
     if budget is None:
-        return Account(dataset, None, None, None, told)
+        return Account(dataset, None, None, None, adjacency, told)
     life = budget.filter
     total = divergence(((row["mechanism"], 1) for rows in runs.values() for row in rows), life.order)
     share = total / life.limit if life.limit > 0 else float(total > 0)
-    return Account(dataset, budget, life.epsilon(total), share, told)
+    return Account(dataset, budget, life.epsilon(total), share, adjacency, told)
 
 
 def _run(run: str, rows: Sequence[Any]) -> RunAccount:
-    mechanism, delta = together([charge_of(row) for row in rows])
+    charges = [charge_of(row) for row in rows]
+    mechanism, delta = together(charges)
     return RunAccount(
         run=run,
         epsilon=mechanism.epsilon(delta),
         delta=delta,
+        adjacency=adjacency_in_words(one.mechanism for one in charges),
         reserved=len(rows),
         committed=sum(row["digest"] is not None for row in rows),
         approvers=tuple(sorted({row["approver"] for row in rows})),

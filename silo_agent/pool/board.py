@@ -52,8 +52,8 @@ def entries_text(entries: Sequence[Entry], *, colour: bool = False) -> str:
 
 
 def totals_text(totals: Sequence[Total], *, colour: bool = False) -> str:
-    """What each silo's generators cost its people together, a line for each data set; see `entries_text`."""
-    rows = [("silo", "generators", "ε of all together", "data set")]
+    """What each silo's generators cost its people together, a line for each data set; see `entries_text`, `Total`."""
+    rows = [("silo", "generators", "ε of these together", "data set")]
     for one in totals:
         cost = f"{_number(one.epsilon, '.2f')} at {_number(one.delta, 'g')}"
         rows.append((one.silo, str(one.generators), cost, one.dataset))

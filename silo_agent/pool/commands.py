@@ -22,6 +22,7 @@ from silo_agent.pool.shelf import Shelf
 from silo_agent.settings import CONFIG_FILE, ConfigOption, SiloConfig, load, load_policy
 
 app = typer.Typer(no_args_is_help=True, help="Browse the federation's pool of generators, and pull from it.")
+_SUMMED = "listed now, or pulled here before it was withdrawn"
 _DEFAULT = Path(CONFIG_FILE)
 RunOption = Annotated[str | None, typer.Option("--run", help="Those of one run.")]
 SiloOption = Annotated[str | None, typer.Option("--silo", help="Those of one silo.")]
@@ -71,11 +72,13 @@ def list_command(config: ConfigOption = _DEFAULT, as_json: JsonOption = False) -
         print_json({
             "refreshed": summary["at"], "faults": summary["faults"],
             "generators": [entry_facts(one) for one in entries], "totals": [vars(one) for one in totals],
+            "totals_of": _SUMMED,
         })  # fmt: skip
         return
     colour = console.is_terminal
     typer.echo(f"{entries_text(entries, colour=colour)}\n\n{totals_text(totals, colour=colour)}\n")
     say(f"As of {summary['at'][:19]} UTC; `pool refresh` reads it anew. Who signed a claim says it, and no more.")
+    say(f"Sums are of what is {_SUMMED}: what a silo withdrew otherwise was spent too, and is not in them.")
     _tell_faults(summary["faults"])
 
 

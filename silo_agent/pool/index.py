@@ -47,7 +47,11 @@ class Entry:
 
 @dataclass(frozen=True)
 class Total:
-    """What all of a silo's generators on one data set cost its people together; None where that cannot be told."""
+    """What a silo's generators on one data set cost its people together; None where that cannot be told.
+
+    Of those that it lists now, or that were pulled here before it withdrew them: the others have been spent too, but
+    nobody but the silo remembers them.
+    """
 
     silo: str
     dataset: str

@@ -91,7 +91,7 @@ class Pool:
             summary = {
                 "at": now_text(now),
                 "faults": dict(catalog.faults),
-                "totals": [vars(one) for one in totals(one for one in present if one.state != "withdrawn")],
+                "totals": [vars(one) for one in totals(present)],  # a withdrawal takes no copy back
             }
             self._index.keep(found.values(), summary)
         return {"generators": len(found), "silos": len(catalog.generators), "faults": summary["faults"]}

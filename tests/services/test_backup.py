@@ -67,8 +67,7 @@ def look_back(world: World) -> None:
     """What a service does before anything leaves or is spent."""
     north = world.parts["north"]
     north.trust.refresh()
-    north.courier.check_own_keys()
-    north.courier.check_own_past()
+    north.courier.look_back()
 
 
 def test_a_silo_comes_back_with_its_keys_its_ledger_and_its_past(world: World, run: str) -> None:

@@ -29,21 +29,21 @@ POLICY = {
     }
 }
 TABLE = """
- data set  spent for life                    ε  of   at δ
- records   █████░░░░░░░░░░░░░░░░░░░  23%  1.62   3  1e-05
+ data set  spent for life                    ε  of   at δ  adjacency
+ records   █████░░░░░░░░░░░░░░░░░░░  23%  1.62   3  1e-05  add or remove one person
  registry  ░░░░░░░░░░░░░░░░░░░░░░░░  0%   0.00   2  1e-06
  the bar is what adds up from run to run; ε does not
 
- run      data set     ε  of   at δ  sealed  since       approved by
- heart-1  records   0.93   1  1e-05  1 of 1  2026-01-01  anna
- heart-2  records   0.73   1  1e-05  1 of 2  2026-01-01  anna, the policy (automatic approval)
+ run      data set     ε  of   at δ  adjacency                 sealed  since       approved by
+ heart-1  records   0.93   1  1e-05  add or remove one person  1 of 1  2026-01-01  anna
+ heart-2  records   0.73   1  1e-05  add or remove one person  1 of 2  2026-01-01  anna, the policy (automatic approval)
 """
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A silo that was set up and whose people have not edited anything."""
-    monkeypatch.setattr("silo_agent.budget.console", Console(width=110))
+    monkeypatch.setattr("silo_agent.budget.console", Console(width=140))
     monkeypatch.chdir(tmp_path)
     assert CliRunner().invoke(app, ["init", "clinic", *WORDS]).exit_code == 0
     State(tmp_path / "clinic" / "state").close()
@@ -89,6 +89,18 @@ def test_programs_read_the_same(silo: Path) -> None:
     assert (second["reserved"], second["committed"], len(second["approvers"])) == (2, 1, 2)
     assert second["epsilon"] == pytest.approx(charge(Gaussian(noise_multiplier=5.0)).mechanism.epsilon(1e-5), rel=0.01)
     assert (registry["spent"], registry["share"], registry["runs"]) == (0, 0, [])
+
+
+def test_a_total_over_both_kinds_of_releases_is_about_values_alone(silo: Path) -> None:
+    with State(silo / "state") as state:
+        values = charge(Gaussian(noise_multiplier=9.0), adjacency="replace-one")
+        spend(Ledger(state), "heart-3", "latents", values, silo)
+    records, registry = json.loads(said(silo, "--json"))
+    assert records["adjacency"] == "replace one person's values only (releases of both kinds)"
+    assert [run["adjacency"] for run in records["runs"]] == [
+        "add or remove one person", "add or remove one person", "replace one person's values",
+    ]  # fmt: skip
+    assert registry["adjacency"] == ""
 
 
 def test_a_data_set_that_is_no_longer_registered_keeps_its_history(silo: Path) -> None:

@@ -75,5 +75,7 @@ def test_the_approver_of_a_run_that_spends_reads_how_much(tmp_path: Path) -> Non
     facts: dict[str, Any] = json.loads(shown(world, run, as_json=True))
     world.close()
     assert 1.4 < facts["spends"].pop("epsilon") <= 1.5
-    assert facts["spends"] == {"data set": DATASET, "delta": 1e-5, "unit": "person"}
+    assert facts["spends"] == {
+        "data set": DATASET, "delta": 1e-5, "unit": "person", "adjacency": "add or remove one person",
+    }  # fmt: skip
     assert list(facts["columns"])[:2] == ["person", "age"]

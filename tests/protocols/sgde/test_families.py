@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from pydantic import ValidationError
+from scipy.stats import chi2
 
 from protocols.learning.noise import Noise
 from protocols.learning.scale import Scale
@@ -15,13 +20,15 @@ from protocols.learning.schema import Number
 from protocols.learning.table import conform
 from protocols.learning.tensors import TensorSpec
 from protocols.sgde.families import family, logistic, moments, tan
+from protocols.sgde.families.contract import Tensors
 from protocols.sgde.families.counts import groups, margins, rake, simplex
-from protocols.sgde.parameters import VaeParameters
+from protocols.sgde.parameters import SgdeParameters, VaeParameters
 from services.errors import ConfigError, InvalidArtifact
-from services.mechanism import Mechanism
+from services.mechanism import Composed, Event, Gaussian, Mechanism, Repeated
 from tests.sgde_world import FAMILIES, SCHEMA, Quiet, parameters, people, silent
 
 CLASSES = ("well", "ill", "dead")
+_COLUMNS = len(SCHEMA) - 1  # but the label
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -186,15 +193,78 @@ def test_one_record_moves_each_step_of_the_tree_by_the_root_of_its_tables(seed: 
     assert grid.noise(2) == pytest.approx(np.sqrt(d - 1) * grid.multipliers[2])
 
 
-def test_noise_is_as_large_as_the_event_says() -> None:
-    for name in ("moments", "tan"):
-        form, run = family(name), parameters(name, records=50_000, epsilon=0.5)  # type: ignore[arg-type]
-        tensors, _ = form.fit(people(0), SCHEMA, run, Noise(bytes(32)), silent)
-        if name == "moments":
-            drawn, wanted = np.concatenate([t.ravel() for t in tensors.values()]), moments._multiplier(run)
-        else:
-            drawn, wanted = tensors["edges"].ravel(), tan._Grid.of(SCHEMA, run).noise(2)
-        assert np.sqrt((drawn**2).mean()) == pytest.approx(wanted, rel=0.25)
+class Asked(Noise):
+    """Noise that remembers which deviations were asked for."""
+
+    def __init__(self) -> None:
+        super().__init__(bytes(32))
+        self.deviations: set[float] = set()
+
+    def normal(
+        self, shape: int | tuple[int, ...], scale: float = 1.0, out: NDArray[np.float64] | None = None
+    ) -> NDArray[np.float64]:
+        self.deviations.add(scale)
+        return super().normal(shape, scale, out)
+
+
+def _deviations(name: str, event: Event) -> dict[str, float]:
+    """The noise that the executed event says is on each tensor of the small schema, and on what a family keeps back."""
+    if isinstance(event, Gaussian):
+        every = event.noise_multiplier
+        naive = every * np.sqrt(_COLUMNS)  # a record is in each column's counts
+        return {"fine": naive} if name == "tan" else dict.fromkeys(moments.SHARES.keys() | {"categories"}, every)
+    assert isinstance(event, Composed)
+    first, second, third = (
+        one.of.noise_multiplier if isinstance(one, Repeated) else one.noise_multiplier for one in event.of
+    )  # type: ignore[union-attr]
+    if name == "tan":
+        pairs = _COLUMNS * (_COLUMNS - 1) // 2
+        of_steps = zip(("fine", "pairs", "edges"), (_COLUMNS, pairs, _COLUMNS - 1), (first, second, third), strict=True)
+        return {step: multiplier * np.sqrt(tables) for step, tables, multiplier in of_steps}
+    opening = dict.fromkeys(("count", "sums", "columns", "categories"), first)
+    return opening | {"offsets": second, "squares": second, "steps": third}
+
+
+def _steps(tensors: Tensors, run: SgdeParameters) -> np.ndarray:
+    """The noise of a regression's steps over no records, worked back from its score to the deviation of one step."""
+    shape = logistic.Shape.of(SCHEMA, run)
+    change = logistic.feature_map({n: part for n, part in tensors.items() if n != "score"}, shape)
+    late = np.linalg.solve(change, tensors["score"].T.astype(float))
+    steps, half = logistic.STEPS, logistic.STEPS // 2
+    weights = [min(1.0, (steps - step) / half) for step in range(steps)]  # of each step in the mean of the later half
+    rate = logistic.RATE * logistic.CLIP / run.records
+    return np.asarray(late / (rate * np.linalg.norm(weights)))
+
+
+@pytest.mark.parametrize("dimensions", [3, 4])
+@pytest.mark.parametrize(
+    ("name", "records"), [("moments", 50_000), ("tan", 50_000), ("tan", 30), ("logistic", 50_000), ("logistic", 30)]
+)
+def test_noise_is_as_large_as_the_event_says_on_everything_that_is_released(
+    name: str, records: int, dimensions: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = parameters(name, records=records, epsilon=0.5, dimensions=dimensions)
+    noise, drawn = Asked(), defaultdict[str, list[np.ndarray]](list)
+    score = tan._score
+
+    def seen(pair: np.ndarray, *others: Any) -> Any:
+        drawn["pairs"].append(pair)
+        return score(pair, *others)
+
+    monkeypatch.setattr(tan, "_score", seen)
+    for _ in range(40):
+        tensors, event = family(name).fit(people(0), SCHEMA, run, noise, silent)  # type: ignore[arg-type]
+        for kind, tensor in tensors.items():  # of no records: what is not noise is 0
+            if tensor.dtype.kind == "f" and kind != "score":
+                drawn[kind].append(tensor)
+        if name == "logistic":
+            drawn["steps"].append(_steps(tensors, run))
+    wanted = _deviations(name, event)
+    assert drawn.keys() <= wanted.keys()
+    assert sorted(noise.deviations) == pytest.approx(sorted({wanted[kind] for kind in drawn}))
+    for kind, parts in drawn.items():
+        squares = (np.concatenate([part.ravel() for part in parts]).astype(float) / wanted[kind]) ** 2
+        assert chi2.ppf(1e-12, squares.size) < squares.sum() < chi2.isf(1e-12, squares.size), kind
 
 
 @pytest.mark.parametrize("name", ["moments", "tan"])

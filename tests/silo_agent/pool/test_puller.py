@@ -189,9 +189,13 @@ def test_a_withdrawn_generator_is_gone_unless_it_was_pulled(world: World, digest
     pool.refresh()
     assert entries(world)[digest].state == "withdrawn"
     assert pulled(world, digest) is not None
-    assert PoolIndex(world.parts["south"].state).totals() == []
+    pool.refresh()
+    (spent,) = PoolIndex(world.parts["south"].state).totals()
+    assert spent.generators == 1, "a withdrawal takes no copy back"
+    assert spent.epsilon == entries(world)[digest].epsilon
     other.refresh()
     assert entries(world, "west") == {}
+    assert PoolIndex(world.parts["west"].state).totals() == [], "nobody told west of it again"
 
 
 # keys that change, members that come late
