@@ -164,8 +164,8 @@ class Party:
             StateError: this party went on elsewhere.
         """
         self.trust.refresh()
-        self.courier.check_own_past()
         self.courier.reconcile()
+        self.courier.check_own_past()  # last: an object of ours that cannot be read holds nothing else up
         return True
 
     def _compare_clocks(self) -> bool:

@@ -326,8 +326,9 @@ class World:
                 continue
             for name, party in self.parties.items():
                 if name not in self.asleep:
-                    party._paces.pop("accept", None)  # whoever could not judge a moment ago tries again
-                    party.look_again()
+                    for task in ("accept", "list"):  # whoever could not judge a moment ago tries again
+                        party._paces.pop(task, None)
+                    party._try("list", party.look_again)
             if not any([self.turn(), self.turn()]):
                 return
         raise AssertionError("the world does not come to rest")
