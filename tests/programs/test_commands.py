@@ -213,8 +213,16 @@ def test_a_table_that_contradicts_its_schema_is_told_in_counts_and_columns_and_n
 
 
 def test_a_healthy_silo_passes_every_check(standing: Federation) -> None:
-    spec = write(standing.folder / "run.yaml", tables.spec())
+    agreed = tables.spec()
+    spec = write(standing.folder / "run.yaml", agreed)
+    asked = standing.command("north", "check", "--spec", spec).stdout
+    assert " warn  policy" in asked, "who answers every offer by itself answers whatever is asked of its rows"
+    declared = {"identifier": agreed["identifier"], "columns": agreed["silos"]["north"]["columns"]}
+    standing.allow("north", table=declared)
     text = standing.command("north", "check", "--spec", spec).stdout
+    standing.allow("north", table={**declared, "identifier": {"column": "visit"}})
+    assert "the identifier otherwise" in standing.command("north", "check", "--spec", spec, check=False).stdout
+    standing.allow("north")
     assert [line.split()[1] for line in text.splitlines() if line.startswith(" ok ")] == [
         "configuration", "policy", "home", "keys", "store", "bus", "roster", "data",
     ]  # fmt: skip
