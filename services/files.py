@@ -46,6 +46,14 @@ def write_atomic(path: Path, content: bytes, mode: int = 0o600) -> None:
         out.write(content)
 
 
+def copy_to_disk(source: Path, target: Path) -> None:
+    """Copy a file down to the disk. Whoever dies over it leaves a part of it, and the next try writes over that."""
+    with source.open("rb") as data, target.open("wb") as out:
+        shutil.copyfileobj(data, out, 1 << 20)
+        out.flush()
+        os.fsync(out.fileno())
+
+
 def others_can_read(file: BinaryIO) -> bool:
     """Whether an open file is readable by others; asked of the open file, so that what is read is what was checked."""
     return bool(os.fstat(file.fileno()).st_mode & 0o077)

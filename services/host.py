@@ -10,7 +10,6 @@ Rules:
 
 from __future__ import annotations
 
-import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -29,7 +28,7 @@ from services.courier import CONTROL, Courier, RunOver
 from services.crashes import MAX_CRASHES, Crashes, is_disk, where
 from services.desk import Desk, Reception
 from services.errors import InvalidArtifact, PolicyRefusal, SilokitError, StateError, TrustError
-from services.files import private_folder, remove_tree, replacing
+from services.files import copy_to_disk, private_folder, remove_tree, sync_folder
 from services.home import RUNS
 from services.inbox import Inbox, received
 from services.metrics import TRAINED
@@ -40,7 +39,6 @@ from services.state import LIVE, State
 __all__ = ["Desk", "Host", "Stopped"]
 
 _PROGRESS_EVERY = 0.5  # seconds between two records of progress
-_COPIED = 1 << 20  # bytes of a result at a time
 _DISK_WAIT = 5.0  # seconds
 _TRUST_WAIT = 1.0
 _log = structlog.get_logger()
@@ -299,8 +297,10 @@ class Host:
     def _publish(self, run: str, done: Done) -> None:
         target = private_folder(self._outputs / run)
         for name, path in done.outputs.items():
-            with path.open("rb") as source, replacing(target / name) as out:
-                shutil.copyfileobj(source, out, _COPIED)
+            temporary = target / f".tmp-{name}"
+            copy_to_disk(path, temporary)
+            temporary.rename(target / name)
+        sync_folder(target)
 
     def _clean(self) -> None:
         """Plaintext goes with its run; run keys go after their grace. What lies on the disk says what is left to do."""

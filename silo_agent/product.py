@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from services.artifact import Unprotected
 from services.contract import Message, Received
 from services.errors import DataError, InvalidArtifact
-from services.files import private_folder, replacing, sync_folder
+from services.files import copy_to_disk, private_folder, sync_folder
 from services.runs import Run
 from silo_agent.policy import TABLE, TABLE_REASON
 
@@ -53,8 +52,7 @@ def keep_table(artifact: Received, run: Run, folder: Path) -> None:
     target = received_table(folder, artifact.sender)
     unchecked = private_folder(target.parent) / f".unchecked-{target.name}"
     try:
-        with artifact.path.open("rb") as source, replacing(unchecked) as out:
-            shutil.copyfileobj(source, out)
+        copy_to_disk(artifact.path, unchecked)
         try:
             _check_size(unchecked, spec := parse_spec(run.spec), artifact.sender)
             _read(unchecked, spec, artifact.sender)
