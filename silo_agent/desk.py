@@ -166,6 +166,7 @@ class SiloDesk:
         if policy.approval == "manual" and not self._parts.state.fact(f"approved:{run.run}"):
             self._wait(run, "offered", f"waits for `silo-agent approve {run.run}`")
             return
+        # who cannot be told now is found out before a long look at the table, not after each
         others = sealing_keys(self._parts.trust, (run.coordinator, *(silo for silo in run.silos if silo != self._me)))
         try:
             with self._parts.host.computing():
